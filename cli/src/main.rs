@@ -1,0 +1,2 @@
+//! Centaur, a message broker.
+fn main() {}

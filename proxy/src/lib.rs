@@ -1,0 +1,1 @@
+//! The stateless front of the cluster: the public contract for every official client.

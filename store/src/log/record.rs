@@ -1,0 +1,263 @@
+//! The bytes of one record: a message in a fixed layout, or a control event as protobuf.
+//! Layout: docs/format.md.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use centaur_apis::{
+    fields::{self, system},
+    hash64,
+    log::Control,
+};
+use prost::Message as _;
+use thiserror::Error;
+
+/// Length, checksum, kind, flags, schema.
+pub const HEADER_BYTES: usize = 12;
+/// What a message record holds before its key hashes.
+const MESSAGE_FIXED_BYTES: usize = 68;
+/// No record is longer; a length beyond it is damage, not data.
+pub const RECORD_BYTES_MAX: usize = 64 << 20;
+/// Records begin at multiples of this within a block.
+pub const ALIGNMENT: usize = 8;
+
+const KIND_MESSAGE: u8 = 1;
+const KIND_CONTROL: u8 = 2;
+const SCHEMA: u16 = 1;
+
+/// Why bytes are not a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Malformed {
+    #[error("record is cut short")]
+    Truncated,
+    #[error("record checksum does not match")]
+    Checksum,
+    #[error("record has kind {0}, which this version does not know")]
+    Kind(u8),
+    #[error("record has schema {0}, which this version does not know")]
+    Schema(u16),
+    #[error("record contents are malformed")]
+    Contents,
+}
+
+/// What a user sent, with its place in a queue. `head` and `properties` are encoded fields of the
+/// public Message: an answer is put together around them without decoding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    pub topic: u32,
+    pub queue: u32,
+    pub offset: u64,
+    /// Store time, ms.
+    pub stored_ms: u64,
+    /// Hash of the tag; 0 without.
+    pub tag_hash: u64,
+    /// Hash of the message group; 0 without.
+    pub group_hash: u64,
+    /// Hashes of the message id and the keys, for look-up.
+    pub key_hashes: Vec<u64>,
+    pub head: Bytes,
+    pub properties: Bytes,
+    pub body: Bytes,
+}
+
+/// One entry of the log.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Record {
+    Message(Message),
+    Control(Control),
+}
+
+impl Message {
+    /// A message as it comes in, its look-up hashes taken from its encoded properties.
+    pub fn new(topic: u32, queue: u32, offset: u64, stored_ms: u64, head: Bytes, properties: Bytes, body: Bytes) -> Self {
+        let hash = |number| fields::text(&properties, number).filter(|t| !t.is_empty()).map_or(0, |t| hash64(t.as_bytes()));
+        let (tag_hash, group_hash) = (hash(system::TAG), hash(system::MESSAGE_GROUP));
+        let id = fields::text(&properties, system::MESSAGE_ID);
+        let keys = fields::texts(&properties, system::KEYS);
+        let key_hashes = id.into_iter().chain(keys).map(|text| hash64(text.as_bytes())).collect();
+        Self { topic, queue, offset, stored_ms, tag_hash, group_hash, key_hashes, head, properties, body }
+    }
+
+    /// Bytes the record takes in a block.
+    pub fn encoded_len(&self) -> usize {
+        padded(MESSAGE_FIXED_BYTES + 8 * self.key_hashes.len() + self.head.len() + self.properties.len() + self.body.len())
+    }
+
+    /// Appends the record to a block body.
+    pub fn encode(&self, out: &mut BytesMut) {
+        let start = begin(out, KIND_MESSAGE);
+        out.put_u32_le(self.topic);
+        out.put_u32_le(self.queue);
+        out.put_u64_le(self.offset);
+        out.put_u64_le(self.stored_ms);
+        out.put_u64_le(self.tag_hash);
+        out.put_u64_le(self.group_hash);
+        out.put_u32_le(len_u32(self.head.len()));
+        out.put_u32_le(len_u32(self.properties.len()));
+        out.put_u32_le(len_u32(self.body.len()));
+        out.put_u16_le(u16::try_from(self.key_hashes.len()).expect("keys are bounded by the properties' size"));
+        out.put_u16_le(0);
+        for hash in &self.key_hashes {
+            out.put_u64_le(*hash);
+        }
+        out.put_slice(&self.head);
+        out.put_slice(&self.properties);
+        out.put_slice(&self.body);
+        finish(out, start);
+    }
+
+    fn decode(payload: &Bytes) -> Result<Self, Malformed> {
+        let fixed = payload.get(..MESSAGE_FIXED_BYTES - HEADER_BYTES).ok_or(Malformed::Truncated)?;
+        let u32_at = |at: usize| u32::from_le_bytes([fixed[at], fixed[at + 1], fixed[at + 2], fixed[at + 3]]);
+        let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
+        let [head, properties, body] = [40, 44, 48].map(|at| u32_at(at) as usize);
+        let keys = usize::from(u16::from_le_bytes([fixed[52], fixed[53]]));
+        let mut at = fixed.len();
+        let mut take = |length: usize| {
+            let end = at.checked_add(length).filter(|end| *end <= payload.len()).ok_or(Malformed::Truncated)?;
+            let part = payload.slice(at..end);
+            at = end;
+            Ok(part)
+        };
+        let hashes = take(8 * keys)?;
+        let key_hashes = hashes.chunks_exact(8).map(|c| u64::from_le_bytes(c.try_into().expect("eight bytes"))).collect();
+        Ok(Self {
+            topic: u32_at(0),
+            queue: u32_at(4),
+            offset: u64_at(8),
+            stored_ms: u64_at(16),
+            tag_hash: u64_at(24),
+            group_hash: u64_at(32),
+            key_hashes,
+            head: take(head)?,
+            properties: take(properties)?,
+            body: take(body)?,
+        })
+    }
+}
+
+/// Appends a control event to a block body.
+pub fn encode_control(control: &Control, out: &mut BytesMut) {
+    let start = begin(out, KIND_CONTROL);
+    control.encode(out).expect("a BytesMut grows");
+    finish(out, start);
+}
+
+/// Bytes a control event takes in a block.
+pub fn control_len(control: &Control) -> usize {
+    padded(HEADER_BYTES + control.encoded_len())
+}
+
+/// Reads one record from the front of `bytes`, verifying its checksum, and says how many bytes of
+/// the block it takes.
+pub fn decode(bytes: &Bytes) -> Result<(Record, usize), Malformed> {
+    let header = bytes.get(..HEADER_BYTES).ok_or(Malformed::Truncated)?;
+    let length = u32::from_le_bytes([header[0], header[1], header[2], header[3]]) as usize;
+    if !(HEADER_BYTES..=RECORD_BYTES_MAX).contains(&length) || length > bytes.len() {
+        return Err(Malformed::Truncated);
+    }
+    let stored = u32::from_le_bytes([header[4], header[5], header[6], header[7]]);
+    if checksum(&bytes[8..length]) != stored {
+        return Err(Malformed::Checksum);
+    }
+    let schema = u16::from_le_bytes([header[10], header[11]]);
+    if schema != SCHEMA {
+        return Err(Malformed::Schema(schema));
+    }
+    let payload = bytes.slice(HEADER_BYTES..length);
+    let record = match header[8] {
+        KIND_MESSAGE => Record::Message(Message::decode(&payload)?),
+        KIND_CONTROL => Record::Control(Control::decode(payload).map_err(|_| Malformed::Contents)?),
+        kind => return Err(Malformed::Kind(kind)),
+    };
+    Ok((record, padded(length)))
+}
+
+/// CRC-32C, as everywhere in the log.
+pub fn checksum(bytes: &[u8]) -> u32 {
+    let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes);
+    u32::try_from(crc).expect("a 32-bit checksum")
+}
+
+fn begin(out: &mut BytesMut, kind: u8) -> usize {
+    let start = out.len();
+    out.put_u64_le(0); // length and checksum, filled by `finish`
+    out.put_u8(kind);
+    out.put_u8(0);
+    out.put_u16_le(SCHEMA);
+    start
+}
+
+fn finish(out: &mut BytesMut, start: usize) {
+    let length = out.len() - start;
+    let crc = checksum(&out[start + 8..]);
+    out[start..start + 4].copy_from_slice(&len_u32(length).to_le_bytes());
+    out[start + 4..start + 8].copy_from_slice(&crc.to_le_bytes());
+    out.put_bytes(0, padded(length) - length);
+}
+
+fn padded(length: usize) -> usize {
+    length.next_multiple_of(ALIGNMENT)
+}
+
+fn len_u32(length: usize) -> u32 {
+    u32::try_from(length).expect("a record is shorter than 4 GiB")
+}
+
+#[cfg(test)]
+mod tests {
+    use centaur_apis::{
+        log::{Acked, control::Event},
+        v2,
+    };
+
+    use super::*;
+
+    fn message() -> Message {
+        let properties = v2::SystemProperties {
+            tag: Some("red".into()),
+            keys: vec!["k1".into(), "k2".into()],
+            message_id: "01AB".into(),
+            message_group: Some("g".into()),
+            ..Default::default()
+        };
+        Message::new(3, 1, 42, 1_700_000_000_000, "head".into(), properties.encode_to_vec().into(), "body".into())
+    }
+
+    fn records() -> [Record; 2] {
+        let acked = Acked { group: 1, topic: 2, queue: 3, offsets: vec![7, 1, 1] };
+        [Record::Message(message()), Record::Control(Control { event: Some(Event::Acked(acked)) })]
+    }
+
+    fn encode(record: &Record) -> Bytes {
+        let mut out = BytesMut::new();
+        match record {
+            Record::Message(m) => m.encode(&mut out),
+            Record::Control(c) => encode_control(c, &mut out),
+        }
+        out.freeze()
+    }
+
+    #[test]
+    fn a_record_comes_back_as_it_went() {
+        for record in records() {
+            let bytes = encode(&record);
+            assert_eq!(decode(&bytes), Ok((record, bytes.len())));
+        }
+        assert_eq!(encode(&records()[0]).len(), message().encoded_len());
+    }
+
+    #[test]
+    fn every_cut_and_every_flipped_bit_is_refused() {
+        for record in records() {
+            let bytes = encode(&record);
+            let length = u32::from_le_bytes(bytes[..4].try_into().expect("four")) as usize;
+            for cut in 0..length {
+                assert!(decode(&bytes.slice(..cut)).is_err(), "cut at {cut}");
+            }
+            for bit in 0..length * 8 {
+                let mut flipped = bytes.to_vec();
+                flipped[bit / 8] ^= 1 << (bit % 8);
+                assert!(decode(&flipped.into()).is_err(), "bit {bit}");
+            }
+        }
+    }
+}
