@@ -1,0 +1,175 @@
+//! Topics and consumer groups of this store group, and where each queue begins and ends. Applied
+//! from the log; knows no files and no clock.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use centaur_apis::log::{self, Permission};
+
+/// Where one queue begins and ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Queue {
+    /// First offset kept.
+    pub start: u64,
+    /// Offset the next message gets; never goes back while the topic lives.
+    pub end: u64,
+    /// Store time of the newest message, ms; 0 before the first.
+    pub last_stored_ms: u64,
+}
+
+/// A topic with its queues.
+#[derive(Clone, Debug)]
+pub struct Topic {
+    pub settings: log::Topic,
+    pub queues: Vec<Queue>,
+    /// Groups that read it.
+    pub readers: BTreeSet<u32>,
+}
+
+/// Every topic, by id and by name.
+#[derive(Clone, Debug, Default)]
+pub struct Topics {
+    by_id: HashMap<u32, Topic>,
+    ids: BTreeMap<String, u32>,
+    last_id: u32,
+}
+
+/// Every consumer group, by id and by name.
+#[derive(Clone, Debug, Default)]
+pub struct Groups {
+    by_id: HashMap<u32, log::Group>,
+    ids: BTreeMap<String, u32>,
+    last_id: u32,
+}
+
+impl Topic {
+    /// Whether consumers may take messages.
+    pub fn is_readable(&self) -> bool {
+        matches!(self.settings.permission(), Permission::Read | Permission::ReadWrite)
+    }
+
+    /// Whether producers may add messages.
+    pub fn is_writable(&self) -> bool {
+        matches!(self.settings.permission(), Permission::Write | Permission::ReadWrite)
+    }
+
+    /// Messages kept, over all queues.
+    pub fn messages(&self) -> u64 {
+        self.queues.iter().map(|queue| queue.end - queue.start).sum()
+    }
+
+    /// Store time of the newest message, ms; 0 before the first.
+    pub fn last_stored_ms(&self) -> u64 {
+        self.queues.iter().map(|queue| queue.last_stored_ms).max().unwrap_or_default()
+    }
+}
+
+impl Topics {
+    pub fn get(&self, id: u32) -> Option<&Topic> {
+        self.by_id.get(&id)
+    }
+
+    pub fn get_mut(&mut self, id: u32) -> Option<&mut Topic> {
+        self.by_id.get_mut(&id)
+    }
+
+    pub fn named(&self, name: &str) -> Option<&Topic> {
+        self.by_id.get(self.ids.get(name)?)
+    }
+
+    /// Topics in order of their names, those after `after`.
+    pub fn after<'a>(&'a self, after: &str) -> impl Iterator<Item = &'a Topic> {
+        let range = (std::ops::Bound::Excluded(after.to_owned()), std::ops::Bound::Unbounded);
+        self.ids.range::<String, _>(range).filter_map(|(_, id)| self.by_id.get(id))
+    }
+
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    pub fn messages(&self) -> u64 {
+        self.by_id.values().map(Topic::messages).sum()
+    }
+
+    /// The id the next new topic gets; ids are never given twice.
+    pub fn next_id(&self) -> u32 {
+        self.last_id + 1
+    }
+
+    /// Creates or changes a topic; queues are only ever added.
+    pub fn set(&mut self, settings: &log::Topic) {
+        self.last_id = self.last_id.max(settings.id);
+        self.ids.insert(settings.name.clone(), settings.id);
+        let topic = self.by_id.entry(settings.id).or_insert_with(|| Topic {
+            settings: settings.clone(),
+            queues: Vec::new(),
+            readers: BTreeSet::new(),
+        });
+        topic.settings = settings.clone();
+        let count = topic.queues.len().max(settings.queues as usize);
+        topic.queues.resize(count, Queue::default());
+    }
+
+    /// Forgets a topic; its id is not used again.
+    pub fn delete(&mut self, id: u32) -> Option<Topic> {
+        let topic = self.by_id.remove(&id)?;
+        if self.ids.get(&topic.settings.name) == Some(&id) {
+            self.ids.remove(&topic.settings.name);
+        }
+        Some(topic)
+    }
+
+    /// Keeps ids of deleted topics from being used again, after a snapshot was read.
+    pub fn reserve_ids(&mut self, last_id: u32) {
+        self.last_id = self.last_id.max(last_id);
+    }
+
+    pub fn last_id(&self) -> u32 {
+        self.last_id
+    }
+}
+
+impl Groups {
+    pub fn get(&self, id: u32) -> Option<&log::Group> {
+        self.by_id.get(&id)
+    }
+
+    pub fn named(&self, name: &str) -> Option<&log::Group> {
+        self.by_id.get(self.ids.get(name)?)
+    }
+
+    /// Groups in order of their names, those after `after`.
+    pub fn after<'a>(&'a self, after: &str) -> impl Iterator<Item = &'a log::Group> {
+        let range = (std::ops::Bound::Excluded(after.to_owned()), std::ops::Bound::Unbounded);
+        self.ids.range::<String, _>(range).filter_map(|(_, id)| self.by_id.get(id))
+    }
+
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    pub fn next_id(&self) -> u32 {
+        self.last_id + 1
+    }
+
+    pub fn set(&mut self, group: &log::Group) {
+        self.last_id = self.last_id.max(group.id);
+        self.ids.insert(group.name.clone(), group.id);
+        self.by_id.insert(group.id, group.clone());
+    }
+
+    pub fn delete(&mut self, id: u32) -> Option<log::Group> {
+        let group = self.by_id.remove(&id)?;
+        if self.ids.get(&group.name) == Some(&id) {
+            self.ids.remove(&group.name);
+        }
+        Some(group)
+    }
+
+    pub fn reserve_ids(&mut self, last_id: u32) {
+        self.last_id = self.last_id.max(last_id);
+    }
+
+    pub fn last_id(&self) -> u32 {
+        self.last_id
+    }
+}
