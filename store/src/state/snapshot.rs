@@ -1,0 +1,126 @@
+//! Derived state written out and read back. What a snapshot holds and the records after it give
+//! the same state as all records from the beginning.
+
+use centaur_apis::{
+    log::{AttemptState, CursorState, HandleKey, Snapshot, SubscriptionState, TopicState},
+    units::Lsn,
+};
+
+use super::{
+    State, offsets,
+    pop::{Cursor, Granted, Hold, Reader, Row, Subscription},
+    topics::{Queue, Topic},
+};
+
+const BACKING_OFF: u32 = 1;
+const SESSION_BOUND: u32 = 2;
+
+impl State {
+    /// The state as it is at `at`, without the index.
+    pub fn to_snapshot(&self, at: Lsn) -> Snapshot {
+        let key = |(id, key): (&u8, &[u8; 32])| HandleKey { id: u32::from(*id), key: key.to_vec().into() };
+        Snapshot {
+            at_lsn: at.0,
+            start_lsn: self.start.0,
+            topics: self.topics.after("").map(topic_state).collect(),
+            last_topic_id: self.topics.last_id(),
+            groups: self.groups.after("").cloned().collect(),
+            last_group_id: self.groups.last_id(),
+            handle_keys: self.handle_keys.iter().map(key).collect(),
+            subscriptions: self.pop.all().map(|(reader, subscription)| subscription_state(reader, subscription)).collect(),
+        }
+    }
+
+    /// The state a snapshot describes; its index is empty.
+    pub fn from_snapshot(snapshot: Snapshot) -> Self {
+        let mut state = Self { start: Lsn(snapshot.start_lsn), ..Self::default() };
+        for saved in &snapshot.topics {
+            let Some(settings) = &saved.topic else { continue };
+            state.topics.set(settings);
+            let Some(topic) = state.topics.get_mut(settings.id) else { continue };
+            let columns = saved.starts.iter().zip(&saved.ends).zip(&saved.last_stored_ms);
+            topic.queues = columns.map(|((&start, &end), &last_stored_ms)| Queue { start, end, last_stored_ms }).collect();
+        }
+        state.topics.reserve_ids(snapshot.last_topic_id);
+        snapshot.groups.iter().for_each(|group| state.groups.set(group));
+        state.groups.reserve_ids(snapshot.last_group_id);
+        snapshot.handle_keys.iter().for_each(|key| state.set_handle_key(key));
+        for saved in snapshot.subscriptions {
+            if let Some(topic) = state.topics.get_mut(saved.topic) {
+                topic.readers.insert(saved.group);
+                let reader = Reader { group: saved.group, topic: saved.topic };
+                let cursors = saved.cursors.iter().map(cursor).collect();
+                state.pop.restore(reader, cursors, saved.attempts.iter().map(attempt).collect());
+            }
+        }
+        state
+    }
+}
+
+fn topic_state(topic: &Topic) -> TopicState {
+    TopicState {
+        topic: Some(topic.settings.clone()),
+        starts: topic.queues.iter().map(|queue| queue.start).collect(),
+        ends: topic.queues.iter().map(|queue| queue.end).collect(),
+        last_stored_ms: topic.queues.iter().map(|queue| queue.last_stored_ms).collect(),
+    }
+}
+
+fn subscription_state(reader: Reader, subscription: &Subscription) -> SubscriptionState {
+    let attempt = |(attempt, granted): (u64, &[Granted])| AttemptState {
+        attempt,
+        queues: granted.iter().map(|g| g.queue).collect(),
+        offsets: granted.iter().map(|g| g.offset).collect(),
+        generations: granted.iter().map(|g| g.generation).collect(),
+    };
+    SubscriptionState {
+        group: reader.group,
+        topic: reader.topic,
+        cursors: subscription.cursors.iter().map(cursor_state).collect(),
+        attempts: subscription.attempts().map(attempt).collect(),
+    }
+}
+
+fn cursor_state(cursor: &Cursor) -> CursorState {
+    let flags = |row: &Row| {
+        u32::from(row.hold == Hold::BackingOff) * BACKING_OFF + u32::from(row.session_bound) * SESSION_BOUND
+    };
+    let rows = || cursor.rows.values();
+    CursorState {
+        epoch: cursor.epoch,
+        fetch: cursor.fetch,
+        offsets: offsets::pack(cursor.rows.keys().copied()),
+        generations: rows().map(|row| row.generation).collect(),
+        deliveries: rows().map(|row| u32::from(row.deliveries)).collect(),
+        visible_at_ms: rows().map(|row| row.visible_at_ms).collect(),
+        clients: rows().map(|row| row.client).collect(),
+        flags: rows().map(flags).collect(),
+    }
+}
+
+fn cursor(saved: &CursorState) -> Cursor {
+    let columns = offsets::unpack(&saved.offsets)
+        .zip(&saved.generations)
+        .zip(&saved.deliveries)
+        .zip(&saved.visible_at_ms)
+        .zip(&saved.clients)
+        .zip(&saved.flags);
+    let row = |(((((offset, generation), deliveries), visible_at_ms), client), flags): (((((u64, &u32), &u32), &u64), &u64), &u32)| {
+        let row = Row {
+            visible_at_ms: *visible_at_ms,
+            client: *client,
+            generation: *generation,
+            deliveries: u16::try_from(*deliveries).unwrap_or(u16::MAX),
+            hold: if flags & BACKING_OFF != 0 { Hold::BackingOff } else { Hold::Leased },
+            session_bound: flags & SESSION_BOUND != 0,
+        };
+        (offset, row)
+    };
+    Cursor { epoch: saved.epoch, fetch: saved.fetch, rows: columns.map(row).collect() }
+}
+
+fn attempt(saved: &AttemptState) -> (u64, Vec<Granted>) {
+    let columns = saved.queues.iter().zip(&saved.offsets).zip(&saved.generations);
+    let granted = columns.map(|((&queue, &offset), &generation)| Granted { queue, offset, generation });
+    (saved.attempt, granted.collect())
+}
