@@ -63,6 +63,7 @@ impl State {
         let Some(queue) = topic.queues.get_mut(message.queue as usize) else { return };
         queue.end = message.offset + 1;
         queue.last_stored_ms = message.stored_ms;
+        topic.arrivals.add(message.queue);
         if !indexed {
             let entry = Entry {
                 lsn,

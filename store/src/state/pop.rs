@@ -81,6 +81,8 @@ pub struct Turn {
     in_ring: HashSet<u32>,
     /// Messages delivered while redeliveries waited; every fifth is owed to them.
     pub owed: u32,
+    /// Arrivals of the topic that the ring knows; none before the first look.
+    pub seen: Option<u64>,
 }
 
 /// Every subscription of the store group.
@@ -255,6 +257,7 @@ impl Pop {
         }
         if let Some(subscription) = self.subscriptions.get_mut(&reader) {
             subscription.started = true;
+            subscription.turn.seen = None;
         }
     }
 

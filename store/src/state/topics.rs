@@ -1,7 +1,7 @@
 //! Topics and consumer groups of this store group, and where each queue begins and ends. Applied
 //! from the log; knows no files and no clock.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use centaur_apis::log::{self, Permission};
 
@@ -23,6 +23,40 @@ pub struct Topic {
     pub queues: Vec<Queue>,
     /// Groups that read it.
     pub readers: BTreeSet<u32>,
+    /// Which queues got messages lately. Scheduling of the leader, not derived state.
+    pub arrivals: Arrivals,
+}
+
+/// The queues of the latest messages, so that a reader need not look at every queue.
+#[derive(Clone, Debug, Default)]
+pub struct Arrivals {
+    latest: VecDeque<u32>,
+    count: u64,
+}
+
+/// Arrivals remembered; a reader further behind looks at every queue once.
+const ARRIVALS_MAX: usize = 256;
+
+impl Arrivals {
+    pub fn add(&mut self, queue: u32) {
+        self.count += 1;
+        self.latest.push_back(queue);
+        if self.latest.len() > ARRIVALS_MAX {
+            self.latest.pop_front();
+        }
+    }
+
+    /// Messages that ever arrived, as far as this process knows.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Queues of the messages after the first `seen`; `None` when not all of them are remembered.
+    pub fn since(&self, seen: Option<u64>) -> Option<impl Iterator<Item = u32>> {
+        let behind = usize::try_from(self.count - seen?.min(self.count)).ok()?;
+        let skip = self.latest.len().checked_sub(behind)?;
+        Some(self.latest.iter().skip(skip).copied())
+    }
 }
 
 /// Every topic, by id and by name.
@@ -103,6 +137,7 @@ impl Topics {
             settings: settings.clone(),
             queues: Vec::new(),
             readers: BTreeSet::new(),
+            arrivals: Arrivals::default(),
         });
         topic.settings = settings.clone();
         let count = topic.queues.len().max(settings.queues as usize);
