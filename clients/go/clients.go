@@ -1,0 +1,74 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	client "github.com/apache/rocketmq-clients/golang/v5"
+	"github.com/apache/rocketmq-clients/golang/v5/credentials"
+	v2 "github.com/apache/rocketmq-clients/golang/v5/protocol/v2"
+)
+
+// chooseTLS must run before any client exists: the switch is a variable of the package.
+func chooseTLS(args *arguments) {
+	client.EnableSsl = args.text("tls", "off") == "on"
+}
+
+func configuration(args *arguments) *client.Config {
+	return &client.Config{
+		Endpoint:      args.endpoint,
+		ConsumerGroup: args.group(),
+		Credentials:   &credentials.SessionCredentials{},
+	}
+}
+
+// startProducer names the topic: a producer of this client that knows no topic never finishes its start.
+func startProducer(args *arguments) (client.Producer, error) {
+	producer, err := client.NewProducer(configuration(args), client.WithTopics(args.topic()))
+	if err != nil {
+		return nil, err
+	}
+	return producer, producer.Start()
+}
+
+func startSimpleConsumer(args *arguments, await time.Duration) (client.SimpleConsumer, error) {
+	consumer, err := client.NewSimpleConsumer(configuration(args),
+		client.WithSimpleAwaitDuration(await),
+		client.WithSimpleSubscriptionExpressions(everything(args)))
+	if err != nil {
+		return nil, err
+	}
+	return consumer, consumer.Start()
+}
+
+func startPushConsumer(args *arguments, take func(*client.MessageView) client.ConsumerResult) (client.PushConsumer, error) {
+	consumer, err := client.NewPushConsumer(configuration(args),
+		client.WithPushSubscriptionExpressions(everything(args)),
+		client.WithPushMessageListener(&client.FuncMessageListener{Consume: take}))
+	if err != nil {
+		return nil, err
+	}
+	return consumer, consumer.Start()
+}
+
+func everything(args *arguments) map[string]*client.FilterExpression {
+	return map[string]*client.FilterExpression{args.topic(): client.SUB_ALL}
+}
+
+// sendOne sends a message and returns the id the server acknowledged.
+func sendOne(producer client.Producer, message *client.Message) (string, error) {
+	receipts, err := producer.Send(context.Background(), message)
+	if err != nil {
+		return "", err
+	}
+	return receipts[0].MessageID, nil
+}
+
+// receive turns the error with which this client reports an empty queue into an empty result.
+func receive(consumer client.SimpleConsumer, invisible time.Duration) ([]*client.MessageView, error) {
+	messages, err := consumer.Receive(context.Background(), 16, invisible)
+	if status, ok := client.AsErrRpcStatus(err); ok && status.GetCode() == int32(v2.Code_MESSAGE_NOT_FOUND) {
+		return nil, nil
+	}
+	return messages, err
+}

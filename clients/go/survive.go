@@ -1,0 +1,92 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"os"
+	"sync"
+	"time"
+
+	client "github.com/apache/rocketmq-clients/golang/v5"
+)
+
+const pause = 20 * time.Millisecond
+
+// idSet holds message ids; the listener of a push consumer runs in many goroutines.
+type idSet struct {
+	lock sync.Mutex
+	ids  map[string]bool
+}
+
+func (s *idSet) add(id string) {
+	s.lock.Lock()
+	defer s.lock.Unlock()
+	s.ids[id] = true
+}
+
+func (s *idSet) count() int {
+	s.lock.Lock()
+	defer s.lock.Unlock()
+	return len(s.ids)
+}
+
+func (s *idSet) holds(wanted map[string]bool) bool {
+	s.lock.Lock()
+	defer s.lock.Unlock()
+	for id := range wanted {
+		if !s.ids[id] {
+			return false
+		}
+	}
+	return true
+}
+
+// survive sends and consumes until standard input says stop, whatever becomes of the server meanwhile.
+func survive(args *arguments) error {
+	taken := &idSet{ids: make(map[string]bool)}
+	producer, err := startProducer(args)
+	if err != nil {
+		return inStep("start", err)
+	}
+	consumer, err := startPushConsumer(args, func(message *client.MessageView) client.ConsumerResult {
+		success("acked", fields{"id": message.GetMessageId()})
+		taken.add(message.GetMessageId())
+		return client.SUCCESS
+	})
+	if err != nil {
+		return inStep("consumer", err)
+	}
+	success("ready", nil)
+	sent := sendUntilStopped(args, producer)
+	deadline := time.Now().Add(args.seconds("drain_s", 60))
+	for !taken.holds(sent) && time.Now().Before(deadline) {
+		time.Sleep(pause)
+	}
+	success("end", fields{"sent": len(sent), "acked": taken.count()})
+	return inStep("stop", errors.Join(consumer.GracefulStop(), producer.GracefulStop()))
+}
+
+func sendUntilStopped(args *arguments, producer client.Producer) map[string]bool {
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		lines := bufio.NewScanner(os.Stdin)
+		for lines.Scan() && lines.Text() != "stop" {
+		}
+	}()
+	sent := make(map[string]bool)
+	for number := 0; ; number++ {
+		id, err := sendOne(producer, numbered(args.topic(), args.prefix(), number))
+		if err != nil {
+			success("retry", fields{"error": err.Error()})
+		} else {
+			sent[id] = true
+			success("sent", fields{"id": id})
+		}
+		select {
+		case <-stopped:
+			return sent
+		case <-time.After(pause):
+		}
+	}
+}

@@ -1,0 +1,58 @@
+package centaur.client;
+
+import java.io.ByteArrayOutputStream;
+import java.nio.ByteBuffer;
+import java.nio.charset.StandardCharsets;
+import java.util.ArrayList;
+import java.util.Base64;
+import java.util.LinkedHashMap;
+import java.util.Map;
+import org.apache.rocketmq.client.apis.ClientServiceProvider;
+import org.apache.rocketmq.client.apis.message.Message;
+import org.apache.rocketmq.client.apis.message.MessageView;
+
+/** The numbered test messages, the same in every language, and what a received one looks like in the output. */
+public final class Messages {
+    private Messages() {}
+
+    /** Message {@code number} of a run: text beyond ASCII everywhere, and every byte value in the odd bodies. */
+    public static Message numbered(String topic, String prefix, int number) {
+        return ClientServiceProvider.loadService()
+            .newMessageBuilder()
+            .setTopic(topic)
+            .setBody(body(prefix, number))
+            .setTag("tag-" + number)
+            .setKeys(prefix + "-key-" + number, prefix + "-schlüssel-" + number)
+            .addProperty("number", Integer.toString(number))
+            .addProperty("sender", prefix + " Grüße 世界")
+            .build();
+    }
+
+    private static byte[] body(String prefix, int number) {
+        ByteArrayOutputStream body = new ByteArrayOutputStream();
+        body.writeBytes((prefix + "-" + number + ": Grüße, 世界, 🚀").getBytes(StandardCharsets.UTF_8));
+        for (int value = 0; number % 2 == 1 && value < 256; value++) {
+            body.write(value);
+        }
+        return body.toByteArray();
+    }
+
+    /** Every field of a received message that a sender can set or a server must add. */
+    public static Map<String, Object> fields(MessageView message) {
+        Map<String, Object> fields = new LinkedHashMap<>();
+        fields.put("id", message.getMessageId().toString());
+        fields.put("body", base64(message.getBody()));
+        fields.put("tag", message.getTag().orElse(null));
+        fields.put("keys", new ArrayList<>(message.getKeys()));
+        fields.put("properties", message.getProperties());
+        fields.put("born_host", message.getBornHost());
+        fields.put("attempt", message.getDeliveryAttempt());
+        return fields;
+    }
+
+    private static String base64(ByteBuffer body) {
+        byte[] bytes = new byte[body.remaining()];
+        body.duplicate().get(bytes);
+        return Base64.getEncoder().encodeToString(bytes);
+    }
+}

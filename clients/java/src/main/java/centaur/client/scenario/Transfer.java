@@ -1,0 +1,63 @@
+package centaur.client.scenario;
+
+import centaur.client.Arguments;
+import centaur.client.Clients;
+import centaur.client.Messages;
+import centaur.client.Output;
+import centaur.client.Step;
+import centaur.client.StepFailed;
+import centaur.client.Stopwatch;
+import java.time.Duration;
+import java.util.HashSet;
+import java.util.Set;
+import org.apache.rocketmq.client.apis.consumer.SimpleConsumer;
+import org.apache.rocketmq.client.apis.message.MessageView;
+import org.apache.rocketmq.client.apis.producer.Producer;
+
+/** The two halves of an exchange between languages: send numbered messages, read messages of anybody. */
+public final class Transfer {
+    private static final Duration AWAIT = Duration.ofSeconds(6);
+    private static final Duration INVISIBLE = Duration.ofSeconds(30);
+
+    private Transfer() {}
+
+    public static void send(Arguments arguments) throws StepFailed {
+        String topic = arguments.text("topic");
+        Producer producer = Step.named("start", () -> Clients.of(arguments).producer(topic));
+        for (int number = 0; number < arguments.number("count"); number++) {
+            int current = number;
+            String id = Step.named("sent", () -> producer
+                .send(Messages.numbered(topic, arguments.text("prefix"), current))
+                .getMessageId()
+                .toString());
+            Output.success("sent", "number", number, "id", id);
+        }
+        Step.named("stop", () -> {
+            producer.close();
+            return null;
+        });
+        Output.success("end");
+    }
+
+    public static void read(Arguments arguments) throws StepFailed {
+        SimpleConsumer consumer = Step.named("start", () -> Clients.of(arguments).simpleConsumer(AWAIT));
+        Duration timeout = arguments.seconds("timeout_s", 60);
+        Stopwatch watch = new Stopwatch();
+        Set<String> ids = new HashSet<>();
+        while (ids.size() < arguments.number("expect") && !watch.reached(timeout)) {
+            for (MessageView message : Step.named("read", () -> consumer.receive(16, INVISIBLE))) {
+                Step.named("ack", () -> {
+                    consumer.ack(message);
+                    return null;
+                });
+                ids.add(message.getMessageId().toString());
+                Output.success("read", "message", Messages.fields(message));
+            }
+        }
+        Step.named("stop", () -> {
+            consumer.close();
+            return null;
+        });
+        Output.success("end", "count", ids.size());
+    }
+}

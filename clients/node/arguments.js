@@ -1,0 +1,27 @@
+// The command line: where the server is, what to do, and the settings of that.
+
+// Reads the words of the command line; a malformed one is an Error.
+export function parseArguments(words) {
+  if (words.length < 2) {
+    throw new Error('usage: <endpoint> <scenario> [key=value ...]');
+  }
+  const [endpoint, scenario, ...settings] = words;
+  const values = Object.fromEntries(settings.map(parseSetting));
+  return {
+    endpoint,
+    scenario,
+    topic: values.topic,
+    group: values.group,
+    prefix: values.prefix ?? 'node',
+    tls: values.tls === 'on',
+    number: (key, otherwise) => Number(values[key] ?? otherwise),
+  };
+}
+
+function parseSetting(word) {
+  const equals = word.indexOf('=');
+  if (equals < 1) {
+    throw new Error(`a setting is written key=value, not ${word}`);
+  }
+  return [word.slice(0, equals), word.slice(equals + 1)];
+}

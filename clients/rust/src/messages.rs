@@ -1,0 +1,44 @@
+//! The numbered test messages, the same in every language, and what a received one looks like in the output.
+
+use std::collections::HashMap;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use rocketmq::error::ClientError;
+use rocketmq::model::message::{Message, MessageBuilder, MessageView};
+use serde_json::{Value, json};
+
+/// Message `number` of a run: text beyond ASCII everywhere, and every byte value in the odd bodies.
+pub fn numbered(topic: &str, prefix: &str, number: usize) -> Result<impl Message + 'static, ClientError> {
+    MessageBuilder::builder()
+        .set_topic(topic)
+        .set_body(body(prefix, number))
+        .set_tag(format!("tag-{number}"))
+        .set_keys(vec![format!("{prefix}-key-{number}"), format!("{prefix}-schlüssel-{number}")])
+        .set_properties(HashMap::from([
+            ("number".to_owned(), number.to_string()),
+            ("sender".to_owned(), format!("{prefix} Grüße 世界")),
+        ]))
+        .build()
+}
+
+fn body(prefix: &str, number: usize) -> Vec<u8> {
+    let mut body = format!("{prefix}-{number}: Grüße, 世界, 🚀").into_bytes();
+    if number % 2 == 1 {
+        body.extend(0..=u8::MAX);
+    }
+    body
+}
+
+/// Every field of a received message that a sender can set or a server must add.
+pub fn fields(message: &MessageView) -> Value {
+    json!({
+        "id": message.message_id(),
+        "body": STANDARD.encode(message.body()),
+        "tag": message.tag(),
+        "keys": message.keys(),
+        "properties": message.properties(),
+        "born_host": message.born_host(),
+        "attempt": message.delivery_attempt(),
+    })
+}

@@ -1,0 +1,6 @@
+//! What the program can be asked to do: one file per scenario.
+
+pub mod basic;
+pub mod survive;
+pub mod transfer;
+pub mod unknown;
