@@ -36,7 +36,9 @@ pub enum Invalid {
     Empty { what: &'static str, max: usize },
     #[error("{what} name has {bytes} characters; at most {max} are allowed")]
     TooLong { what: &'static str, bytes: usize, max: usize },
-    #[error("{what} name {name:?} has the character {character:?}; only letters, digits, '_', '-', '%' and '|' are allowed")]
+    #[error(
+        "{what} name {name:?} has the character {character:?}; only letters, digits, '_', '-', '%' and '|' are allowed"
+    )]
     Character { what: &'static str, name: String, character: char },
     #[error("{what} name {name:?} belongs to the system; choose another")]
     System { what: &'static str, name: String },
@@ -57,11 +59,17 @@ pub struct StoreGroupName(String);
 impl TopicName {
     /// Takes a name that clients may use.
     pub fn parse(name: &str) -> Result<Self, Invalid> {
+        Self::check(name)?;
+        Ok(Self(name.to_owned()))
+    }
+
+    /// Whether clients may use a name, without keeping it.
+    pub fn check(name: &str) -> Result<(), Invalid> {
         check("topic", name, TOPIC_BYTES_MAX)?;
         if SYSTEM_TOPICS.contains(&name) || name.starts_with(SYSTEM_TOPIC_PREFIX) {
             return Err(Invalid::System { what: "topic", name: name.to_owned() });
         }
-        Ok(Self(name.to_owned()))
+        Ok(())
     }
 
     /// The dead-letter topic of a group.
@@ -78,11 +86,17 @@ impl TopicName {
 impl GroupName {
     /// Takes a name that clients may use.
     pub fn parse(name: &str) -> Result<Self, Invalid> {
+        Self::check(name)?;
+        Ok(Self(name.to_owned()))
+    }
+
+    /// Whether clients may use a name, without keeping it.
+    pub fn check(name: &str) -> Result<(), Invalid> {
         check("group", name, GROUP_BYTES_MAX)?;
         if name.starts_with(SYSTEM_GROUP_PREFIX) {
             return Err(Invalid::System { what: "group", name: name.to_owned() });
         }
-        Ok(Self(name.to_owned()))
+        Ok(())
     }
 }
 
