@@ -37,11 +37,15 @@ impl From<Error> for Status {
     fn from(error: Error) -> Self {
         let code = match error.reason() {
             Reason::Unspecified | Reason::Failed => Code::Internal,
-            Reason::Invalid | Reason::InvalidHandle | Reason::InvalidFilter | Reason::TypeConflict => Code::InvalidArgument,
+            Reason::Invalid | Reason::InvalidHandle | Reason::InvalidFilter | Reason::TypeConflict => {
+                Code::InvalidArgument
+            }
             Reason::AlreadyExists => Code::AlreadyExists,
             Reason::Precondition => Code::FailedPrecondition,
             Reason::Forbidden => Code::PermissionDenied,
-            Reason::TopicNotFound | Reason::GroupNotFound | Reason::MessageNotFound | Reason::OffsetNotFound => Code::NotFound,
+            Reason::TopicNotFound | Reason::GroupNotFound | Reason::MessageNotFound | Reason::OffsetNotFound => {
+                Code::NotFound
+            }
             Reason::NotLeader | Reason::Stopping => Code::Unavailable,
             Reason::Busy | Reason::Full => Code::ResourceExhausted,
             Reason::UnknownOutcome => Code::DeadlineExceeded,

@@ -124,8 +124,8 @@ pub fn integer(encoded: &[u8], number: u32) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use prost::Message as _;
     use proptest::prelude::*;
+    use prost::Message as _;
 
     use super::*;
     use crate::v2::SystemProperties;
