@@ -1,0 +1,103 @@
+//! What operators ask: forwarded to the store, clients aside, which only the proxy knows.
+
+use std::{future::Future, sync::Arc, time::Instant};
+
+use centaur_apis::{
+    admin::{ListClientsRequest, ListClientsResponse, admin_server::Admin},
+    store,
+};
+use tonic::{Request, Response, Status};
+
+use crate::{Inner, stores::Client};
+
+/// The generated trait over one proxy.
+pub(crate) struct Operators(Arc<Inner>);
+
+type Answered<T> = Result<Response<T>, Status>;
+
+impl Operators {
+    pub(crate) fn new(proxy: Arc<Inner>) -> Self {
+        Self(proxy)
+    }
+
+    async fn forward<R, F>(&self, call: impl Fn(Client) -> F) -> Answered<R>
+    where
+        F: Future<Output = Answered<R>>,
+    {
+        Ok(Response::new(self.0.stores.call(call).await?))
+    }
+}
+
+// One method: the request goes to the store as it came.
+macro_rules! forward {
+    ($self:ident, $request:ident, $method:ident) => {{
+        let request = $request.into_inner();
+        let call = |mut store: Client| {
+            let request = request.clone();
+            async move { store.$method(request).await }
+        };
+        $self.forward(call).await
+    }};
+}
+
+#[tonic::async_trait]
+impl Admin for Operators {
+    async fn put_topic(&self, request: Request<store::PutTopicRequest>) -> Answered<store::PutTopicResponse> {
+        self.0.routes.forget_topic(&request.get_ref().name);
+        forward!(self, request, put_topic)
+    }
+
+    async fn delete_topic(&self, request: Request<store::DeleteTopicRequest>) -> Answered<store::DeleteTopicResponse> {
+        self.0.routes.forget_topic(&request.get_ref().name);
+        forward!(self, request, delete_topic)
+    }
+
+    async fn list_topics(&self, request: Request<store::ListTopicsRequest>) -> Answered<store::ListTopicsResponse> {
+        forward!(self, request, list_topics)
+    }
+
+    async fn describe_topic(
+        &self,
+        request: Request<store::DescribeTopicRequest>,
+    ) -> Answered<store::DescribeTopicResponse> {
+        forward!(self, request, describe_topic)
+    }
+
+    async fn put_group(&self, request: Request<store::PutGroupRequest>) -> Answered<store::PutGroupResponse> {
+        self.0.routes.forget_group(&request.get_ref().name);
+        forward!(self, request, put_group)
+    }
+
+    async fn delete_group(&self, request: Request<store::DeleteGroupRequest>) -> Answered<store::DeleteGroupResponse> {
+        self.0.routes.forget_group(&request.get_ref().name);
+        forward!(self, request, delete_group)
+    }
+
+    async fn list_groups(&self, request: Request<store::ListGroupsRequest>) -> Answered<store::ListGroupsResponse> {
+        forward!(self, request, list_groups)
+    }
+
+    async fn describe_group(
+        &self,
+        request: Request<store::DescribeGroupRequest>,
+    ) -> Answered<store::DescribeGroupResponse> {
+        forward!(self, request, describe_group)
+    }
+
+    async fn query_messages(
+        &self,
+        request: Request<store::QueryMessagesRequest>,
+    ) -> Answered<store::QueryMessagesResponse> {
+        forward!(self, request, query_messages)
+    }
+
+    async fn describe(&self, request: Request<store::DescribeRequest>) -> Answered<store::DescribeResponse> {
+        forward!(self, request, describe)
+    }
+
+    async fn list_clients(&self, _: Request<ListClientsRequest>) -> Answered<ListClientsResponse> {
+        let mut clients = self.0.sessions.list(Instant::now());
+        clients.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+        Ok(Response::new(ListClientsResponse { clients }))
+    }
+}

@@ -1,0 +1,272 @@
+//! Public message ↔ stored message. What the client owns is stored as encoded fields of the public
+//! contract; on the way out the server's fields are put beside them, and nothing is decoded.
+
+use std::net::SocketAddr;
+
+use bytes::{BufMut, Bytes};
+use centaur_apis::{
+    fields::{message, system},
+    store::{Delivery, NewMessage},
+    v2::{DigestType, Encoding, Message, MessageType, SystemProperties},
+};
+use prost::{
+    Message as _,
+    encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len},
+};
+use prost_types::Timestamp;
+
+use crate::digest::Hex;
+
+/// Field of `ReceiveMessageResponse` that holds a message.
+const RESPONSE_MESSAGE: u32 = 2;
+
+/// A checked message as the store takes it; `kind` is what it is by its content.
+pub(crate) fn to_store(message: Message, kind: MessageType, peer: Option<SocketAddr>, now_ms: u64) -> NewMessage {
+    let system = message.system_properties.unwrap_or_default();
+    let head = Message { topic: message.topic, user_properties: message.user_properties, ..Default::default() };
+    let born_host = if system.born_host.trim().is_empty() {
+        peer.map(|peer| peer.to_string()).unwrap_or_default()
+    } else {
+        system.born_host
+    };
+    let encoding = if system.body_encoding == Encoding::Gzip as i32 { Encoding::Gzip } else { Encoding::Identity };
+    // Listed one by one: what is not named here is the server's to say, or nobody's.
+    let properties = SystemProperties {
+        tag: system.tag.filter(|tag| !tag.is_empty()),
+        keys: system.keys,
+        message_id: system.message_id,
+        body_encoding: encoding.into(),
+        message_type: kind.into(),
+        born_timestamp: system.born_timestamp.filter(is_valid).or(Some(timestamp(now_ms))),
+        born_host,
+        delivery_timestamp: system.delivery_timestamp,
+        message_group: system.message_group.filter(|group| !group.is_empty()),
+        trace_context: system.trace_context,
+        lite_topic: system.lite_topic,
+        priority: system.priority.filter(|_| kind == MessageType::Priority),
+        ..Default::default()
+    };
+    NewMessage { head: head.encode_to_vec().into(), properties: properties.encode_to_vec().into(), body: message.body }
+}
+
+/// One stored message on its way to a client.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    head: Bytes,
+    stored: Bytes,
+    body: Bytes,
+    /// The server's fields of the system properties, encoded.
+    added: Vec<u8>,
+}
+
+impl Outgoing {
+    /// Puts the server's fields beside the stored ones; `store_host` is the broker's name.
+    pub(crate) fn new(delivery: Delivery, digest: &Hex, store_host: &str) -> Self {
+        let mut added = Vec::with_capacity(96 + store_host.len() + delivery.handle.len());
+        put_digest(&mut added, digest);
+        put_timestamp(&mut added, system::STORE_TIMESTAMP, delivery.stored_ms);
+        put_bytes(&mut added, system::STORE_HOST, store_host.as_bytes());
+        if !delivery.handle.is_empty() {
+            put_bytes(&mut added, system::RECEIPT_HANDLE, delivery.handle.as_bytes());
+        }
+        put_integer(&mut added, system::QUEUE_ID, delivery.queue.into());
+        put_integer(&mut added, system::QUEUE_OFFSET, delivery.offset);
+        put_integer(&mut added, system::DELIVERY_ATTEMPT, delivery.attempt.max(1).into());
+        Self { head: delivery.head, stored: delivery.properties, body: delivery.body, added }
+    }
+
+    /// The bytes of the `ReceiveMessageResponse` that carries this message.
+    pub(crate) fn encoded_len(&self) -> usize {
+        let message = self.message_len();
+        key_len(RESPONSE_MESSAGE) + encoded_len_varint(message as u64) + message
+    }
+
+    /// Writes exactly `encoded_len` bytes.
+    pub(crate) fn encode(&self, out: &mut impl BufMut) {
+        put_length(out, RESPONSE_MESSAGE, self.message_len());
+        out.put_slice(&self.head);
+        // One field, not two: not every decoder merges a message given in parts.
+        put_length(out, message::SYSTEM_PROPERTIES, self.stored.len() + self.added.len());
+        out.put_slice(&self.stored);
+        out.put_slice(&self.added);
+        put_length(out, message::BODY, self.body.len());
+        out.put_slice(&self.body);
+    }
+
+    fn message_len(&self) -> usize {
+        let properties = self.stored.len() + self.added.len();
+        let framed = |field, length| key_len(field) + encoded_len_varint(length as u64) + length;
+        self.head.len() + framed(message::SYSTEM_PROPERTIES, properties) + framed(message::BODY, self.body.len())
+    }
+}
+
+/// A wall-clock time in ms as protobuf has it.
+pub(crate) fn timestamp(ms: u64) -> Timestamp {
+    let seconds = i64::try_from(ms / 1000).unwrap_or(i64::MAX);
+    // Below 10^9 by construction.
+    let nanos = (ms % 1000) as i32 * 1_000_000;
+    Timestamp { seconds, nanos }
+}
+
+/// Whether other clients can read a time: its seconds lie in the years 1 to 9999.
+fn is_valid(at: &Timestamp) -> bool {
+    (-62_135_596_800..=253_402_300_799).contains(&at.seconds) && (0..1_000_000_000).contains(&at.nanos)
+}
+
+fn put_digest(out: &mut Vec<u8>, digest: &Hex) {
+    const TYPE: u32 = 1;
+    const CHECKSUM: u32 = 2;
+    let length = 2 + 2 + digest.len();
+    put_length(out, system::BODY_DIGEST, length);
+    put_integer(out, TYPE, DigestType::Md5 as u64);
+    put_bytes(out, CHECKSUM, digest);
+}
+
+fn put_timestamp(out: &mut Vec<u8>, field: u32, ms: u64) {
+    let at = timestamp(ms);
+    put_length(out, field, at.encoded_len());
+    at.encode_raw(out);
+}
+
+fn put_bytes(out: &mut Vec<u8>, field: u32, bytes: &[u8]) {
+    put_length(out, field, bytes.len());
+    out.put_slice(bytes);
+}
+
+fn put_integer(out: &mut Vec<u8>, field: u32, value: u64) {
+    encode_key(field, WireType::Varint, out);
+    encode_varint(value, out);
+}
+
+fn put_length(out: &mut impl BufMut, field: u32, length: usize) {
+    encode_key(field, WireType::LengthDelimited, out);
+    encode_varint(length as u64, out);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use centaur_apis::v2::{Digest, ReceiveMessageResponse, Resource, receive_message_response::Content};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::digest::md5_hex;
+
+    const NOW_MS: u64 = 1_700_000_000_123;
+
+    fn published(keys: Vec<String>, properties: BTreeMap<String, String>, body: Vec<u8>) -> Message {
+        let system_properties = SystemProperties {
+            tag: Some("red".into()),
+            keys,
+            message_id: "01AB".into(),
+            message_group: Some("g".into()),
+            trace_context: Some("trace".into()),
+            ..Default::default()
+        };
+        Message {
+            topic: Some(Resource { resource_namespace: "ns".into(), name: "orders".into() }),
+            user_properties: properties,
+            system_properties: Some(system_properties),
+            body: body.into(),
+        }
+    }
+
+    fn delivered(stored: NewMessage, queue: u32, offset: u64, attempt: u32) -> Delivery {
+        Delivery {
+            head: stored.head,
+            properties: stored.properties,
+            body: stored.body,
+            handle: "handle".into(),
+            queue,
+            offset,
+            attempt,
+            stored_ms: NOW_MS,
+            visible_at_ms: 0,
+        }
+    }
+
+    fn sent_and_received(message: Message, queue: u32, offset: u64, attempt: u32) -> Message {
+        let stored = to_store(message, MessageType::Fifo, None, NOW_MS);
+        let digest = md5_hex(std::slice::from_ref(&stored.body)).remove(0);
+        let outgoing = Outgoing::new(delivered(stored, queue, offset, attempt), &digest, "broker");
+        let mut frame = Vec::new();
+        outgoing.encode(&mut frame);
+        assert_eq!(frame.len(), outgoing.encoded_len());
+        match ReceiveMessageResponse::decode(frame.as_slice()).expect("a frame").content {
+            Some(Content::Message(message)) => message,
+            other => panic!("{other:?} is not a message"),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_published_arrives_with_the_servers_fields(
+            keys in proptest::collection::vec(".{0,20}", 0..5),
+            properties in proptest::collection::btree_map(".{0,20}", ".{0,200}", 0..20),
+            body in proptest::collection::vec(any::<u8>(), 1..5000),
+            queue in 0..1000u32, offset in 0..u64::MAX / 2, attempt in 1..100u32,
+        ) {
+            let message = published(keys, properties, body);
+            let digest = md5_hex(std::slice::from_ref(&message.body)).remove(0);
+            let mut expected = message.clone();
+            let system = expected.system_properties.as_mut().expect("set");
+            system.body_digest = Some(Digest {
+                r#type: DigestType::Md5.into(),
+                checksum: String::from_utf8_lossy(&digest).into_owned(),
+            });
+            system.body_encoding = Encoding::Identity.into();
+            system.message_type = MessageType::Fifo.into();
+            system.born_timestamp = Some(timestamp(NOW_MS));
+            system.store_timestamp = Some(timestamp(NOW_MS));
+            system.store_host = "broker".into();
+            system.receipt_handle = Some("handle".into());
+            system.queue_id = queue as i32;
+            system.queue_offset = Some(offset as i64);
+            system.delivery_attempt = Some(attempt as i32);
+            prop_assert_eq!(sent_and_received(message, queue, offset, attempt), expected);
+        }
+    }
+
+    #[test]
+    fn a_producer_cannot_speak_for_the_server() {
+        let mut message = published(vec![], BTreeMap::new(), vec![1]);
+        let system = message.system_properties.as_mut().expect("set");
+        system.delivery_attempt = Some(1_234_567);
+        system.queue_id = 99;
+        system.queue_offset = Some(5);
+        system.receipt_handle = Some("forged".into());
+        system.store_host = "elsewhere".into();
+        system.body_digest = Some(Digest { r#type: DigestType::Crc32.into(), checksum: "0".into() });
+        let stored = to_store(message, MessageType::Normal, None, NOW_MS);
+        let kept = SystemProperties::decode(stored.properties).expect("encoded");
+        assert_eq!((kept.delivery_attempt, kept.queue_id, kept.queue_offset), (None, 0, None));
+        assert_eq!((kept.receipt_handle, kept.body_digest, kept.store_host.as_str()), (None, None, ""));
+    }
+
+    #[test]
+    fn what_a_producer_leaves_out_is_filled_in() {
+        let mut message = published(vec![], BTreeMap::new(), vec![1]);
+        let system = message.system_properties.as_mut().expect("set");
+        system.born_timestamp = Some(Timestamp { seconds: 1, nanos: -5 });
+        system.born_host = " ".into();
+        system.body_encoding = 77;
+        system.tag = Some(String::new());
+        let peer = "10.1.2.3:4567".parse().ok();
+        let kept = to_store(message.clone(), MessageType::Normal, peer, NOW_MS).properties;
+        let kept = SystemProperties::decode(kept).expect("encoded");
+        assert_eq!(kept.born_timestamp, Some(timestamp(NOW_MS)));
+        assert_eq!(kept.born_host, "10.1.2.3:4567");
+        assert_eq!(kept.body_encoding(), Encoding::Identity);
+        assert_eq!(kept.tag, None);
+
+        let system = message.system_properties.as_mut().expect("set");
+        system.born_timestamp = Some(Timestamp { seconds: 1, nanos: 5 });
+        system.born_host = "client".into();
+        system.body_encoding = Encoding::Gzip.into();
+        let kept = SystemProperties::decode(to_store(message, MessageType::Normal, peer, NOW_MS).properties);
+        let kept = kept.expect("encoded");
+        assert_eq!(kept.born_timestamp, Some(Timestamp { seconds: 1, nanos: 5 }));
+        assert_eq!((kept.born_host.as_str(), kept.body_encoding()), ("client", Encoding::Gzip));
+    }
+}

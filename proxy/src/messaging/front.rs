@@ -1,0 +1,107 @@
+//! The public service as one tower service: the generated one with a size limit for each kind of
+//! request, and ReceiveMessage with frames of our own.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use centaur_apis::v2::{self, messaging_service_server::MessagingServiceServer};
+use http::{Request, Response};
+use tonic::{
+    Status,
+    body::Body,
+    server::{Grpc, NamedService, ServerStreamingService},
+};
+use tower::Service;
+
+use super::{
+    Messaging,
+    receive::{Answer, ReceiveCodec},
+};
+use crate::Inner;
+
+/// Most bytes of a frame on a telemetry stream: stack traces come this way.
+const TELEMETRY_BYTES_MAX: usize = 4 << 20;
+/// Most bytes of a request without message bodies.
+const REQUEST_BYTES_MAX: usize = 256 << 10;
+/// Room for what a send request says besides one body, in bytes.
+const SEND_BYTES_BESIDE_BODY: usize = 128 << 10;
+
+const SEND: &str = "SendMessage";
+const RECEIVE: &str = "ReceiveMessage";
+const TELEMETRY: &str = "Telemetry";
+
+/// The public service.
+#[derive(Clone)]
+pub(crate) struct Front {
+    messaging: Messaging,
+    send: MessagingServiceServer<Messaging>,
+    telemetry: MessagingServiceServer<Messaging>,
+    others: MessagingServiceServer<Messaging>,
+}
+
+impl Front {
+    pub(crate) fn new(proxy: Arc<Inner>) -> Self {
+        let send_bytes_max = proxy.config.send_bytes_max.max(proxy.config.body_bytes_max + SEND_BYTES_BESIDE_BODY);
+        let messaging = Messaging::new(proxy);
+        let shared = Arc::new(messaging.clone());
+        let server = |limit| MessagingServiceServer::from_arc(shared.clone()).max_decoding_message_size(limit);
+        Self {
+            send: server(send_bytes_max),
+            telemetry: server(TELEMETRY_BYTES_MAX),
+            others: server(REQUEST_BYTES_MAX),
+            messaging,
+        }
+    }
+}
+
+impl NamedService for Front {
+    const NAME: &'static str = v2::messaging_service_server::SERVICE_NAME;
+}
+
+impl Service<Request<Body>> for Front {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let path = request.uri().path();
+        match path.rsplit('/').next() {
+            Some(SEND) => self.send.call(request),
+            Some(RECEIVE) => {
+                let receive = Receive(self.messaging.clone());
+                let mut grpc = Grpc::new(ReceiveCodec).max_decoding_message_size(REQUEST_BYTES_MAX);
+                Box::pin(async move { Ok(grpc.server_streaming(receive, request).await) })
+            }
+            Some(TELEMETRY) => self.telemetry.call(request),
+            _ => {
+                // Routes name the address that the client dialled when the client does not.
+                if let Some(authority) = request.uri().authority().cloned() {
+                    request.extensions_mut().insert(authority);
+                }
+                self.others.call(request)
+            }
+        }
+    }
+}
+
+struct Receive(Messaging);
+
+impl ServerStreamingService<v2::ReceiveMessageRequest> for Receive {
+    type Response = <ReceiveCodec as tonic::codec::Codec>::Encode;
+    type ResponseStream = Answer;
+    type Future = Pin<Box<dyn Future<Output = Result<tonic::Response<Answer>, Status>> + Send>>;
+
+    fn call(&mut self, request: tonic::Request<v2::ReceiveMessageRequest>) -> Self::Future {
+        let messaging = self.0.clone();
+        Box::pin(async move { Ok(messaging.receive(request).await) })
+    }
+}

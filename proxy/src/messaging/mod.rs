@@ -1,0 +1,239 @@
+//! The public service: one line per procedure, each calling a file below. Whatever goes wrong with
+//! a request is said by the status inside a normal response.
+
+mod front;
+mod receive;
+mod route;
+mod send;
+pub(crate) mod session;
+mod settings;
+mod settle;
+mod telemetry;
+
+use std::sync::Arc;
+
+use centaur_apis::v2::{self, messaging_service_server::MessagingService};
+use http::uri::Authority;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::{Inner, caller::Caller, metrics::Rpc, refusal::Refusal};
+
+pub(crate) use front::Front;
+use receive::Answer;
+
+/// The generated trait over one proxy.
+#[derive(Clone)]
+pub(crate) struct Messaging(Arc<Inner>);
+
+type Answered<T> = Result<Response<T>, Status>;
+
+impl Messaging {
+    pub(crate) fn new(proxy: Arc<Inner>) -> Self {
+        Self(proxy)
+    }
+
+    /// Puts a result into its response and counts it.
+    fn answer<T: HasStatus>(&self, rpc: Rpc, result: Result<T, Refusal>) -> Answered<T> {
+        let response = result.unwrap_or_else(|refusal| {
+            tracing::debug!(?rpc, %refusal, "refused");
+            T::refused(refusal)
+        });
+        self.0.metrics.answered(rpc, response.code());
+        Ok(Response::new(response))
+    }
+
+    fn unsupported<T: HasStatus>(&self, rpc: Rpc) -> Answered<T> {
+        self.answer(rpc, Err(not_implemented(rpc)))
+    }
+
+    /// ReceiveMessage, whose frames are put together by hand.
+    async fn receive(&self, request: Request<v2::ReceiveMessageRequest>) -> Response<Answer> {
+        let (headers, extensions, request) = request.into_parts();
+        let answer = match Caller::of(&headers, &extensions) {
+            Ok(caller) => receive::receive(&self.0, &caller, request).await,
+            Err(refusal) => Answer::without_messages(refusal.into()),
+        };
+        self.0.metrics.answered(Rpc::ReceiveMessage, answer.code());
+        Response::new(answer)
+    }
+}
+
+fn not_implemented(rpc: Rpc) -> Refusal {
+    Refusal::new(v2::Code::NotImplemented, format!("{rpc:?} is not supported by this server yet"))
+}
+
+#[tonic::async_trait]
+impl MessagingService for Messaging {
+    type ReceiveMessageStream = tokio_stream::Empty<Result<v2::ReceiveMessageResponse, Status>>;
+    type PullMessageStream = tokio_stream::Once<Result<v2::PullMessageResponse, Status>>;
+    type TelemetryStream = telemetry::Frames;
+
+    async fn query_route(&self, request: Request<v2::QueryRouteRequest>) -> Answered<v2::QueryRouteResponse> {
+        let (headers, extensions, request) = request.into_parts();
+        let result = match Caller::of(&headers, &extensions) {
+            Ok(caller) => route::query_route(&self.0, &caller, extensions.get::<Authority>(), request).await,
+            Err(refusal) => Err(refusal),
+        };
+        self.answer(Rpc::QueryRoute, result)
+    }
+
+    async fn heartbeat(&self, request: Request<v2::HeartbeatRequest>) -> Answered<v2::HeartbeatResponse> {
+        let (headers, extensions, request) = request.into_parts();
+        let caller = Caller::of(&headers, &extensions);
+        self.answer(Rpc::Heartbeat, caller.and_then(|caller| session::heartbeat(&self.0, &caller, &request)))
+    }
+
+    async fn send_message(&self, request: Request<v2::SendMessageRequest>) -> Answered<v2::SendMessageResponse> {
+        let (headers, extensions, request) = request.into_parts();
+        let result = match Caller::of(&headers, &extensions) {
+            Ok(caller) => send::send(&self.0, &caller, request).await,
+            Err(refusal) => Err(refusal),
+        };
+        self.answer(Rpc::SendMessage, result)
+    }
+
+    async fn query_assignment(
+        &self,
+        request: Request<v2::QueryAssignmentRequest>,
+    ) -> Answered<v2::QueryAssignmentResponse> {
+        let (headers, extensions, request) = request.into_parts();
+        let result = match Caller::of(&headers, &extensions) {
+            Ok(caller) => route::query_assignment(&self.0, &caller, extensions.get::<Authority>(), request).await,
+            Err(refusal) => Err(refusal),
+        };
+        self.answer(Rpc::QueryAssignment, result)
+    }
+
+    /// Never reached: `Front` answers this path with frames of its own.
+    async fn receive_message(&self, _: Request<v2::ReceiveMessageRequest>) -> Answered<Self::ReceiveMessageStream> {
+        Ok(Response::new(tokio_stream::empty()))
+    }
+
+    async fn ack_message(&self, request: Request<v2::AckMessageRequest>) -> Answered<v2::AckMessageResponse> {
+        let (headers, extensions, request) = request.into_parts();
+        let result = match Caller::of(&headers, &extensions) {
+            Ok(caller) => settle::ack(&self.0, &caller, request).await,
+            Err(refusal) => Err(refusal),
+        };
+        self.answer(Rpc::AckMessage, result)
+    }
+
+    async fn forward_message_to_dead_letter_queue(
+        &self,
+        request: Request<v2::ForwardMessageToDeadLetterQueueRequest>,
+    ) -> Answered<v2::ForwardMessageToDeadLetterQueueResponse> {
+        let (headers, extensions, request) = request.into_parts();
+        let result = match Caller::of(&headers, &extensions) {
+            Ok(caller) => settle::dead_letter(&self.0, &caller, request).await,
+            Err(refusal) => Err(refusal),
+        };
+        self.answer(Rpc::ForwardMessageToDeadLetterQueue, result)
+    }
+
+    async fn pull_message(&self, _: Request<v2::PullMessageRequest>) -> Answered<Self::PullMessageStream> {
+        let refusal = not_implemented(Rpc::PullMessage);
+        self.0.metrics.answered(Rpc::PullMessage, refusal.code);
+        let content = v2::pull_message_response::Content::Status(refusal.into());
+        Ok(Response::new(tokio_stream::once(Ok(v2::PullMessageResponse { content: Some(content) }))))
+    }
+
+    async fn update_offset(&self, _: Request<v2::UpdateOffsetRequest>) -> Answered<v2::UpdateOffsetResponse> {
+        self.unsupported(Rpc::UpdateOffset)
+    }
+
+    async fn get_offset(&self, _: Request<v2::GetOffsetRequest>) -> Answered<v2::GetOffsetResponse> {
+        self.unsupported(Rpc::GetOffset)
+    }
+
+    async fn query_offset(&self, _: Request<v2::QueryOffsetRequest>) -> Answered<v2::QueryOffsetResponse> {
+        self.unsupported(Rpc::QueryOffset)
+    }
+
+    async fn end_transaction(&self, _: Request<v2::EndTransactionRequest>) -> Answered<v2::EndTransactionResponse> {
+        self.unsupported(Rpc::EndTransaction)
+    }
+
+    async fn telemetry(&self, request: Request<Streaming<v2::TelemetryCommand>>) -> Answered<Self::TelemetryStream> {
+        let (headers, extensions, inbound) = request.into_parts();
+        let frames = match Caller::of(&headers, &extensions) {
+            Ok(caller) => telemetry::open(self.0.clone(), telemetry::Opener::new(&caller), inbound),
+            Err(refusal) => {
+                self.0.metrics.answered(Rpc::Telemetry, refusal.code);
+                telemetry::refuse(refusal)
+            }
+        };
+        Ok(Response::new(frames))
+    }
+
+    async fn notify_client_termination(
+        &self,
+        request: Request<v2::NotifyClientTerminationRequest>,
+    ) -> Answered<v2::NotifyClientTerminationResponse> {
+        let (headers, extensions, request) = request.into_parts();
+        let result = match Caller::of(&headers, &extensions) {
+            Ok(caller) => session::terminate(&self.0, &caller, &request).await,
+            Err(refusal) => Err(refusal),
+        };
+        self.answer(Rpc::NotifyClientTermination, result)
+    }
+
+    async fn change_invisible_duration(
+        &self,
+        request: Request<v2::ChangeInvisibleDurationRequest>,
+    ) -> Answered<v2::ChangeInvisibleDurationResponse> {
+        let (headers, extensions, request) = request.into_parts();
+        let result = match Caller::of(&headers, &extensions) {
+            Ok(caller) => Ok(settle::change_invisible(&self.0, &caller, request).await),
+            Err(refusal) => Err(refusal),
+        };
+        self.answer(Rpc::ChangeInvisibleDuration, result)
+    }
+
+    async fn recall_message(&self, _: Request<v2::RecallMessageRequest>) -> Answered<v2::RecallMessageResponse> {
+        self.unsupported(Rpc::RecallMessage)
+    }
+
+    async fn sync_lite_subscription(
+        &self,
+        _: Request<v2::SyncLiteSubscriptionRequest>,
+    ) -> Answered<v2::SyncLiteSubscriptionResponse> {
+        self.unsupported(Rpc::SyncLiteSubscription)
+    }
+}
+
+/// A response that says by a status how it went.
+trait HasStatus {
+    fn refused(refusal: Refusal) -> Self;
+    fn code(&self) -> v2::Code;
+}
+
+// The same two lines for every response of the contract.
+macro_rules! has_status {
+    ($($response:ident),*) => {$(
+        impl HasStatus for v2::$response {
+            fn refused(refusal: Refusal) -> Self {
+                Self { status: Some(refusal.into()), ..Default::default() }
+            }
+
+            fn code(&self) -> v2::Code {
+                self.status.as_ref().map_or(v2::Code::Unspecified, v2::Status::code)
+            }
+        }
+    )*};
+}
+has_status!(
+    QueryRouteResponse,
+    HeartbeatResponse,
+    SendMessageResponse,
+    QueryAssignmentResponse,
+    AckMessageResponse,
+    ForwardMessageToDeadLetterQueueResponse,
+    UpdateOffsetResponse,
+    GetOffsetResponse,
+    QueryOffsetResponse,
+    EndTransactionResponse,
+    NotifyClientTerminationResponse,
+    ChangeInvisibleDurationResponse,
+    RecallMessageResponse,
+    SyncLiteSubscriptionResponse
+);

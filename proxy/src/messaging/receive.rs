@@ -1,0 +1,256 @@
+//! ReceiveMessage: check, wait for messages, write them out. The answer is a stream of frames put
+//! together by hand: stored messages are never decoded, and bodies are copied once, into the frame.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+    vec,
+};
+
+use bytes::Bytes;
+use centaur_apis::{
+    store::{ChangeVisibilityRequest, Delivery, Error, PopRequest},
+    v2::{Code, ReceiveMessageRequest, ReceiveMessageResponse, Status, receive_message_response::Content},
+};
+use prost::Message as _;
+use tokio_stream::Stream;
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+
+use crate::{
+    Inner,
+    caller::Caller,
+    convert::{self, Outgoing},
+    digest::md5_hex,
+    refusal::{self, Refusal},
+    sessions::Sign,
+    stores::{Client, Stores},
+    validate, wall_ms,
+};
+
+/// Pause before an error is answered, so that clients that ask again at once do no harm.
+const ERROR_PAUSE: Duration = Duration::from_millis(100);
+/// When messages that were leased but not written become visible again, in ms.
+const RELEASE_MS: u64 = 1_000;
+
+/// Takes messages for a consumer; waits for some if there are none.
+///
+/// Cancel: safe; the store learns that nobody waits, or the messages are released.
+pub(crate) async fn receive(proxy: &Inner, caller: &Caller<'_>, request: ReceiveMessageRequest) -> Answer {
+    match take(proxy, caller, &request).await {
+        Ok(answer) => answer,
+        Err(refusal) => {
+            let pause = caller.remaining.map_or(ERROR_PAUSE, |remaining| ERROR_PAUSE.min(remaining / 2));
+            tokio::time::sleep(pause).await;
+            Answer::without_messages(refusal.into())
+        }
+    }
+}
+
+async fn take(proxy: &Inner, caller: &Caller<'_>, request: &ReceiveMessageRequest) -> Result<Answer, Refusal> {
+    let Some(session) = proxy.sessions.enter(caller, Sign::Receives) else {
+        return Err(too_many_clients(proxy));
+    };
+    let polling = validate::polling(request, caller.remaining, session.request_timeout(), caller.version)?;
+    let topic = validate::topic(request.message_queue.as_ref().and_then(|queue| queue.topic.as_ref()))?;
+    let group = validate::group(request.group.as_ref())?;
+    let (invisible_ms, session_bound) = validate::lease(request)?;
+    let filter = validate::filter(request.filter_expression.as_ref())?;
+    let wait = if proxy.draining.is_cancelled() { Duration::ZERO } else { polling };
+    let pop = PopRequest {
+        group: group.to_owned(),
+        topic: topic.to_owned(),
+        client: caller.client.to_owned(),
+        filter: Some(filter),
+        messages_max: validate::batch_size(request),
+        bytes_max: proxy.config.receive_bytes_max,
+        invisible_ms,
+        session_bound,
+        attempt: request.attempt_id.clone().unwrap_or_default(),
+        wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+        create_group: proxy.config.create_groups_on_demand,
+    };
+    let popped = tokio::select! {
+        // A message that is there is given out also while draining.
+        biased;
+        popped = proxy.stores.pop(pop) => popped.map_err(|error| unavailable(proxy, topic, error))?,
+        () = proxy.draining.cancelled(), if !wait.is_zero() => return Ok(nothing_new()),
+    };
+    if popped.deliveries.is_empty() {
+        return Ok(nothing_new());
+    }
+    let origin = Origin { stores: proxy.stores.clone(), group: group.to_owned(), topic: topic.to_owned() };
+    Ok(Answer::with_messages(popped.deliveries, origin, proxy.config.store_group.as_str()))
+}
+
+fn nothing_new() -> Answer {
+    Answer::without_messages(Refusal::new(Code::MessageNotFound, "no new message").into())
+}
+
+pub(crate) fn too_many_clients(proxy: &Inner) -> Refusal {
+    let text = format!("{} clients are connected, as many as this server takes; try another", proxy.sessions.count());
+    Refusal::new(Code::TooManyRequests, text)
+}
+
+fn unavailable(proxy: &Inner, topic: &str, error: Error) -> Refusal {
+    let refusal = Refusal::from(error);
+    if refusal.code == Code::TopicNotFound {
+        proxy.routes.forget_topic(topic);
+    }
+    refusal
+}
+
+/// Where messages were taken from, and so where they go back.
+#[derive(Clone)]
+struct Origin {
+    stores: Stores,
+    group: String,
+    topic: String,
+}
+
+/// The frames of one answer: status, messages, time. Messages that nobody takes out of it are
+/// made visible again.
+pub(crate) struct Answer {
+    status: Option<Status>,
+    messages: vec::IntoIter<Leased>,
+    origin: Option<Origin>,
+    ended: bool,
+    code: Code,
+}
+
+struct Leased {
+    handle: String,
+    message: Outgoing,
+}
+
+/// One frame of an answer.
+pub(crate) enum Frame {
+    /// A status or a time.
+    Plain(Content),
+    /// A message, ready to be written.
+    Message(Outgoing),
+}
+
+impl Answer {
+    pub(crate) fn without_messages(status: Status) -> Self {
+        let code = status.code();
+        Self { status: Some(status), messages: Vec::new().into_iter(), origin: None, ended: false, code }
+    }
+
+    fn with_messages(deliveries: Vec<Delivery>, origin: Origin, store_host: &str) -> Self {
+        let bodies: Vec<Bytes> = deliveries.iter().map(|delivery| delivery.body.clone()).collect();
+        let digests = md5_hex(&bodies);
+        let lease = |(delivery, digest): (Delivery, &_)| {
+            let handle = delivery.handle.clone();
+            Leased { handle, message: Outgoing::new(delivery, digest, store_host) }
+        };
+        let messages: Vec<Leased> = deliveries.into_iter().zip(&digests).map(lease).collect();
+        Self {
+            status: Some(refusal::ok()),
+            messages: messages.into_iter(),
+            origin: Some(origin),
+            ended: false,
+            code: Code::Ok,
+        }
+    }
+
+    pub(crate) fn code(&self) -> Code {
+        self.code
+    }
+}
+
+impl Stream for Answer {
+    type Item = Result<Frame, tonic::Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let frame = if let Some(status) = self.status.take() {
+            Frame::Plain(Content::Status(status))
+        } else if let Some(leased) = self.messages.next() {
+            Frame::Message(leased.message)
+        } else if !self.ended {
+            self.ended = true;
+            Frame::Plain(Content::DeliveryTimestamp(convert::timestamp(wall_ms())))
+        } else {
+            return Poll::Ready(None);
+        };
+        Poll::Ready(Some(Ok(frame)))
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        let handles: Vec<String> = self.messages.by_ref().map(|leased| leased.handle).collect();
+        let Some(origin) = self.origin.take().filter(|_| !handles.is_empty()) else { return };
+        // Without a runtime the whole process is ending, and the leases run out by themselves.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(release(origin, handles));
+        }
+    }
+}
+
+/// Makes messages visible again that were leased but never written.
+async fn release(origin: Origin, handles: Vec<String>) {
+    for handle in handles {
+        let request = ChangeVisibilityRequest {
+            group: origin.group.clone(),
+            topic: origin.topic.clone(),
+            handle,
+            invisible_ms: RELEASE_MS,
+            uncounted: true,
+        };
+        let call = |mut client: Client| {
+            let request = request.clone();
+            async move { client.change_visibility(request).await }
+        };
+        if let Err(error) = origin.stores.call(call).await {
+            tracing::debug!(group = origin.group, topic = origin.topic, error = error.message, "lease left to run out");
+        }
+    }
+}
+
+/// Reads receive requests and writes their frames.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ReceiveCodec;
+
+impl Codec for ReceiveCodec {
+    type Encode = Frame;
+    type Decode = ReceiveMessageRequest;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        *self
+    }
+
+    fn decoder(&mut self) -> Self {
+        *self
+    }
+}
+
+impl Encoder for ReceiveCodec {
+    type Item = Frame;
+    type Error = tonic::Status;
+
+    fn encode(&mut self, frame: Frame, out: &mut EncodeBuf<'_>) -> Result<(), tonic::Status> {
+        match frame {
+            Frame::Message(message) => {
+                out.reserve(message.encoded_len());
+                message.encode(out);
+                Ok(())
+            }
+            Frame::Plain(content) => ReceiveMessageResponse { content: Some(content) }
+                .encode(out)
+                .map_err(|error| tonic::Status::internal(error.to_string())),
+        }
+    }
+}
+
+impl Decoder for ReceiveCodec {
+    type Item = ReceiveMessageRequest;
+    type Error = tonic::Status;
+
+    fn decode(&mut self, bytes: &mut DecodeBuf<'_>) -> Result<Option<ReceiveMessageRequest>, tonic::Status> {
+        let request = ReceiveMessageRequest::decode(bytes);
+        request.map(Some).map_err(|error| tonic::Status::internal(error.to_string()))
+    }
+}

@@ -1,0 +1,72 @@
+//! Heartbeat and NotifyClientTermination: signs of a client's life and its last word.
+
+use centaur_apis::{
+    store::EndSessionRequest,
+    v2::{
+        ClientType, Code, HeartbeatRequest, HeartbeatResponse, NotifyClientTerminationRequest,
+        NotifyClientTerminationResponse,
+    },
+};
+
+use super::receive::too_many_clients;
+use crate::{
+    Inner,
+    caller::Caller,
+    refusal::{self, Refusal},
+    sessions::Sign,
+    stores::{Client, Stores},
+    validate,
+};
+
+/// Keeps a client alive. One without settings is taken at its heartbeat's word.
+pub(crate) fn heartbeat(
+    proxy: &Inner,
+    caller: &Caller<'_>,
+    request: &HeartbeatRequest,
+) -> Result<HeartbeatResponse, Refusal> {
+    let known = proxy.sessions.find(caller.client).map_or(ClientType::Unspecified, |session| session.kind());
+    let kind = if known == ClientType::Unspecified { request.client_type() } else { known };
+    let group = match kind {
+        ClientType::Unspecified => {
+            let text = format!("client_type is {}; give the type of this client", request.client_type);
+            return Err(Refusal::new(Code::UnrecognizedClientType, text));
+        }
+        ClientType::Producer => "",
+        ClientType::PushConsumer
+        | ClientType::SimpleConsumer
+        | ClientType::PullConsumer
+        | ClientType::LitePushConsumer
+        | ClientType::LiteSimpleConsumer => validate::group(request.group.as_ref())?,
+    };
+    let Some(session) = proxy.sessions.enter(caller, Sign::Active) else { return Err(too_many_clients(proxy)) };
+    if known == ClientType::Unspecified {
+        session.introduce(kind, group);
+    }
+    Ok(HeartbeatResponse { status: Some(refusal::ok()) })
+}
+
+/// Forgets a client and makes what it holds visible to others at once.
+pub(crate) async fn terminate(
+    proxy: &Inner,
+    caller: &Caller<'_>,
+    request: &NotifyClientTerminationRequest,
+) -> Result<NotifyClientTerminationResponse, Refusal> {
+    if request.group.as_ref().is_some_and(|group| !group.name.is_empty()) {
+        validate::group(request.group.as_ref())?;
+    }
+    proxy.sessions.leave(caller.client);
+    end(&proxy.stores, caller.client).await;
+    Ok(NotifyClientTerminationResponse { status: Some(refusal::ok()) })
+}
+
+/// Tells the stores that a client is gone. If they cannot be told they find out by its silence.
+pub(crate) async fn end(stores: &Stores, client: &str) {
+    let request = EndSessionRequest { client: client.to_owned(), group: String::new() };
+    let call = |mut store: Client| {
+        let request = request.clone();
+        async move { store.end_session(request).await }
+    };
+    if let Err(error) = stores.call(call).await {
+        tracing::debug!(client, error = error.message, "session left to run out");
+    }
+}

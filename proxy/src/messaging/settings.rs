@@ -1,0 +1,181 @@
+//! What a client is told to do: its own settings with the server's decisions written over them.
+
+use centaur_apis::{
+    log::{self, group::Backoff},
+    v2::{
+        ClientType, CustomizedBackoff, ExponentialBackoff, Language, Metric, Publishing, RetryPolicy, Settings,
+        Subscription, retry_policy::Strategy, settings::PubSub,
+    },
+};
+use prost_types::Duration;
+
+use crate::validate::LITE_TOPIC_BYTES_MAX;
+
+/// Attempts of a producer to send one message.
+const SEND_ATTEMPTS: i32 = 3;
+/// Deliveries of one message to a group that nobody configured.
+const DELIVERY_ATTEMPTS: u32 = 17;
+/// Messages of one receive.
+const RECEIVE_BATCH: i32 = 32;
+/// Longest wait of one receive, in ms.
+const LONG_POLLING_MS: u64 = 20_000;
+/// Lite topics one client may subscribe to.
+const LITE_SUBSCRIPTIONS_MAX: i32 = 2_000;
+/// Pauses before each further delivery, in seconds.
+const PAUSES: [i64; 18] = [1, 5, 10, 30, 60, 120, 180, 240, 300, 360, 420, 480, 540, 600, 1_200, 1_800, 3_600, 7_200];
+
+/// The answer to a client's settings; `group` is its consumer group as the store has it.
+pub(crate) fn merged(mut settings: Settings, group: Option<&log::Group>, body_bytes_max: usize) -> Settings {
+    let language = settings.user_agent.as_ref().map_or(Language::Unspecified, |agent| agent.language());
+    let is_lite = matches!(settings.client_type(), ClientType::LitePushConsumer | ClientType::LiteSimpleConsumer);
+    settings.backoff_policy = match &mut settings.pub_sub {
+        Some(PubSub::Publishing(publishing)) => {
+            publish(publishing, body_bytes_max);
+            Some(sending())
+        }
+        Some(PubSub::Subscription(subscription)) => {
+            subscribe(subscription, group, is_lite);
+            Some(redelivery(group, language))
+        }
+        None => None,
+    };
+    settings.metric = Some(Metric { on: false, endpoints: None });
+    settings
+}
+
+fn publish(publishing: &mut Publishing, body_bytes_max: usize) {
+    publishing.validate_message_type = true;
+    publishing.max_body_size = i32::try_from(body_bytes_max).unwrap_or(i32::MAX);
+}
+
+fn subscribe(subscription: &mut Subscription, group: Option<&log::Group>, is_lite: bool) {
+    subscription.fifo = Some(group.is_some_and(|group| group.fifo));
+    subscription.receive_batch_size = Some(RECEIVE_BATCH);
+    subscription.long_polling_timeout = Some(millis(LONG_POLLING_MS));
+    if is_lite {
+        subscription.lite_subscription_quota = Some(LITE_SUBSCRIPTIONS_MAX);
+        subscription.max_lite_topic_size = i32::try_from(LITE_TOPIC_BYTES_MAX).ok();
+    }
+}
+
+fn sending() -> RetryPolicy {
+    RetryPolicy { max_attempts: SEND_ATTEMPTS, strategy: Some(exponential(10, 1_000, 2.0)) }
+}
+
+fn redelivery(group: Option<&log::Group>, language: Language) -> RetryPolicy {
+    let attempts = group.map(|group| group.max_attempts).filter(|attempts| *attempts > 0);
+    let chosen = group.filter(|group| !group.backoff_is_default).and_then(|group| group.backoff.as_ref());
+    let strategy = match chosen {
+        Some(Backoff::Exponential(policy)) => exponential(policy.initial_ms, policy.max_ms, policy.multiplier),
+        Some(Backoff::Customized(policy)) => customized(policy.next_ms.iter().map(|ms| millis(*ms))),
+        // The only kind that consumers of this language understand.
+        None if language == Language::NodeJs => exponential(5_000, 7_200_000, 2.0),
+        None => customized(PAUSES.into_iter().map(|seconds| Duration { seconds, nanos: 0 })),
+    };
+    let max_attempts = i32::try_from(attempts.unwrap_or(DELIVERY_ATTEMPTS)).unwrap_or(i32::MAX);
+    RetryPolicy { max_attempts, strategy: Some(strategy) }
+}
+
+fn exponential(initial_ms: u64, max_ms: u64, multiplier: f32) -> Strategy {
+    Strategy::ExponentialBackoff(ExponentialBackoff {
+        initial: Some(millis(initial_ms)),
+        max: Some(millis(max_ms)),
+        multiplier,
+    })
+}
+
+fn customized(next: impl Iterator<Item = Duration>) -> Strategy {
+    Strategy::CustomizedBackoff(CustomizedBackoff { next: next.collect() })
+}
+
+fn millis(ms: u64) -> Duration {
+    let seconds = i64::try_from(ms / 1000).unwrap_or(i64::MAX);
+    // Below 10^9 by construction.
+    Duration { seconds, nanos: (ms % 1000) as i32 * 1_000_000 }
+}
+
+#[cfg(test)]
+mod tests {
+    use centaur_apis::v2::{Endpoints, Resource, Ua};
+
+    use super::*;
+
+    fn consumer(kind: ClientType, language: Language) -> Settings {
+        Settings {
+            client_type: Some(kind.into()),
+            user_agent: Some(Ua { language: language.into(), ..Default::default() }),
+            pub_sub: Some(PubSub::Subscription(Subscription::default())),
+            ..Default::default()
+        }
+    }
+
+    fn subscription(settings: &Settings) -> &Subscription {
+        match &settings.pub_sub {
+            Some(PubSub::Subscription(subscription)) => subscription,
+            other => panic!("{other:?} is not a subscription"),
+        }
+    }
+
+    #[test]
+    fn producers_are_told_how_to_retry_and_what_to_send() {
+        let topic = Resource { resource_namespace: "ns".into(), name: "orders".into() };
+        let publishing =
+            Publishing { topics: vec![topic.clone()], max_body_size: 1 << 27, validate_message_type: false };
+        let sent = Settings {
+            client_type: Some(ClientType::Producer.into()),
+            access_point: Some(Endpoints::default()),
+            request_timeout: Some(millis(3_000)),
+            pub_sub: Some(PubSub::Publishing(publishing)),
+            ..Default::default()
+        };
+        let told = merged(sent.clone(), None, 4 << 20);
+        let policy = told.backoff_policy.as_ref().expect("a policy");
+        assert_eq!((policy.max_attempts, policy.strategy.clone()), (3, Some(exponential(10, 1_000, 2.0))));
+        let publishing = Publishing { topics: vec![topic], max_body_size: 4_194_304, validate_message_type: true };
+        assert_eq!(told.pub_sub, Some(PubSub::Publishing(publishing)));
+        assert_eq!(told.metric, Some(Metric { on: false, endpoints: None }));
+        assert_eq!((told.access_point, told.request_timeout), (sent.access_point, sent.request_timeout));
+    }
+
+    #[test]
+    fn consumers_of_an_unknown_group_get_the_defaults() {
+        let told = merged(consumer(ClientType::PushConsumer, Language::Java), None, 1);
+        let policy = told.backoff_policy.as_ref().expect("a policy");
+        assert_eq!(policy.max_attempts, 17);
+        let Some(Strategy::CustomizedBackoff(pauses)) = &policy.strategy else { panic!("{policy:?}") };
+        assert_eq!(pauses.next.len(), 18);
+        assert_eq!((pauses.next[0].seconds, pauses.next[17].seconds), (1, 7_200));
+        let subscription = subscription(&told);
+        assert_eq!((subscription.fifo, subscription.receive_batch_size), (Some(false), Some(32)));
+        assert_eq!(subscription.long_polling_timeout, Some(millis(20_000)));
+        assert_eq!(subscription.lite_subscription_quota, None);
+    }
+
+    #[test]
+    fn a_groups_own_policy_wins_over_the_language() {
+        let mut group = log::Group { fifo: true, max_attempts: 3, backoff_is_default: true, ..Default::default() };
+        group.backoff = Some(Backoff::Customized(log::CustomizedBackoff { next_ms: vec![1_500] }));
+        let strategy = |group: &log::Group, language| {
+            let told = merged(consumer(ClientType::PushConsumer, language), Some(group), 1);
+            assert_eq!(subscription(&told).fifo, Some(true));
+            told.backoff_policy.and_then(|policy| (policy.max_attempts == 3).then_some(policy.strategy)).flatten()
+        };
+        assert_eq!(strategy(&group, Language::NodeJs), Some(exponential(5_000, 7_200_000, 2.0)));
+        group.backoff_is_default = false;
+        let chosen = Some(customized([millis(1_500)].into_iter()));
+        assert_eq!(strategy(&group, Language::NodeJs), chosen);
+        assert_eq!(strategy(&group, Language::Java), chosen);
+    }
+
+    #[test]
+    fn lite_consumers_get_their_quota() {
+        for kind in [ClientType::LitePushConsumer, ClientType::LiteSimpleConsumer] {
+            let told = merged(consumer(kind, Language::Python), None, 1);
+            let subscription = subscription(&told);
+            assert_eq!(
+                (subscription.lite_subscription_quota, subscription.max_lite_topic_size),
+                (Some(2_000), Some(64))
+            );
+        }
+    }
+}

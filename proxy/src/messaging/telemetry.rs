@@ -1,0 +1,215 @@
+//! Telemetry: one open stream per client. Its settings come in and go back merged; commands go
+//! out. Nobody waits for a client that does not read: what does not fit is dropped.
+
+use std::{pin::pin, sync::Arc, time::Duration};
+
+use centaur_apis::v2::{
+    ClientType, Language, Settings, TelemetryCommand, settings::PubSub, telemetry_command::Command,
+};
+use tokio::{sync::mpsc, time::sleep};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+
+use super::{receive::too_many_clients, settings};
+use crate::{
+    Inner,
+    caller::Caller,
+    metrics::Rpc,
+    refusal::{self, Refusal},
+    sessions::{Commands, Session, Sign},
+    validate,
+};
+
+/// Frames that may wait for a client to read them.
+const FRAMES_MAX: usize = 16;
+/// Some clients miss the first answer to their settings while they start; they get it again when
+/// they show no sign of work for this long.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// What the server says on one stream.
+pub(crate) type Frames = ReceiverStream<Result<TelemetryCommand, Status>>;
+
+/// Who opened a stream, for as long as it is open.
+#[derive(Clone, Debug)]
+pub(crate) struct Opener {
+    client: String,
+    language: String,
+    version: String,
+    peer: Option<std::net::SocketAddr>,
+}
+
+impl Opener {
+    pub(crate) fn new(caller: &Caller<'_>) -> Self {
+        Self {
+            client: caller.client.to_owned(),
+            language: caller.language.to_owned(),
+            version: caller.version.to_owned(),
+            peer: caller.peer,
+        }
+    }
+
+    fn caller(&self) -> Caller<'_> {
+        let (client, language, version) = (&self.client, &self.language, &self.version);
+        Caller { client, language, version, remaining: None, peer: self.peer }
+    }
+}
+
+/// Opens a stream; it lives until either side ends it.
+pub(crate) fn open(proxy: Arc<Inner>, opener: Opener, inbound: Streaming<TelemetryCommand>) -> Frames {
+    let (commands, frames) = mpsc::channel(FRAMES_MAX);
+    let stream = Stream { number: proxy.sessions.number_stream(), proxy, opener, commands, session: None };
+    tokio::spawn(stream.serve(inbound));
+    ReceiverStream::new(frames)
+}
+
+/// A stream that says one thing and ends.
+pub(crate) fn refuse(refusal: Refusal) -> Frames {
+    let (commands, frames) = mpsc::channel(1);
+    let command = TelemetryCommand { status: Some(refusal.into()), command: None };
+    // Room for one: it cannot be full, and its reader is the stream returned.
+    let _ = commands.try_send(Ok(command));
+    ReceiverStream::new(frames)
+}
+
+struct Stream {
+    number: u64,
+    proxy: Arc<Inner>,
+    opener: Opener,
+    commands: Commands,
+    session: Option<Arc<Session>>,
+}
+
+/// Why a stream ends before its client ends it.
+enum Ending {
+    /// The client's settings are not acceptable; it is told by a stream error.
+    Refused(Refusal),
+    /// The client or the connection went away.
+    Gone,
+}
+
+impl Stream {
+    async fn serve(mut self, mut inbound: Streaming<TelemetryCommand>) {
+        let mut silence = pin!(sleep(SILENCE));
+        let mut again: Option<TelemetryCommand> = None;
+        loop {
+            let heard = tokio::select! {
+                heard = inbound.message() => heard,
+                () = self.commands.closed() => break,
+                () = silence.as_mut(), if again.is_some() => {
+                    self.say_again(again.take());
+                    continue;
+                }
+            };
+            let Ok(Some(command)) = heard else { break };
+            // The other frames answer commands that nobody waits for.
+            let Some(Command::Settings(sent)) = command.command else { continue };
+            let is_first = self.session.is_none();
+            let is_hasty = sent.user_agent.as_ref().is_some_and(|agent| agent.language() == Language::NodeJs);
+            match self.settle(sent).await {
+                Ok(answer) if is_first && is_hasty => {
+                    again = Some(answer);
+                    silence.as_mut().reset(tokio::time::Instant::now() + SILENCE);
+                }
+                Ok(_) => {}
+                Err(Ending::Gone) => break,
+                Err(Ending::Refused(refusal)) => {
+                    self.proxy.metrics.answered(Rpc::Telemetry, refusal.code);
+                    let text = format!("process client telemetryCommand failed. {}", refusal.message);
+                    let _ = self.commands.try_send(Err(Status::invalid_argument(text)));
+                    break;
+                }
+            }
+        }
+        if let Some(session) = &self.session {
+            session.unbind(self.number);
+        }
+    }
+
+    /// Takes a client's settings over and answers them.
+    async fn settle(&mut self, sent: Settings) -> Result<TelemetryCommand, Ending> {
+        let group = check(&sent).map_err(Ending::Refused)?.map(str::to_owned);
+        let Some(session) = self.proxy.sessions.enter(&self.opener.caller(), Sign::Seen) else {
+            return Err(Ending::Refused(too_many_clients(&self.proxy)));
+        };
+        session.settle(sent.clone(), self.number, &self.commands);
+        self.session = Some(session);
+        let stored = match &group {
+            // A client must not wait for its settings because a store is away: it starts with
+            // the defaults and asks again in minutes.
+            Some(group) => self.proxy.routes.group(group).await.unwrap_or_default(),
+            None => None,
+        };
+        let merged = settings::merged(sent, stored.as_deref(), self.proxy.config.body_bytes_max);
+        let answer = TelemetryCommand { status: Some(refusal::ok()), command: Some(Command::Settings(merged)) };
+        self.proxy.metrics.answered(Rpc::Telemetry, centaur_apis::v2::Code::Ok);
+        match self.commands.try_send(Ok(answer.clone())) {
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(Ending::Gone),
+            _ => Ok(answer),
+        }
+    }
+
+    fn say_again(&self, answer: Option<TelemetryCommand>) {
+        if let (Some(session), Some(answer)) = (&self.session, answer)
+            && !session.was_active()
+        {
+            session.command(answer);
+        }
+    }
+}
+
+/// Checks what a client says of itself; gives its consumer group.
+fn check(settings: &Settings) -> Result<Option<&str>, Refusal> {
+    let is_producer = settings.client_type() == ClientType::Producer;
+    let is_unknown = settings.client_type() == ClientType::Unspecified;
+    match &settings.pub_sub {
+        Some(PubSub::Publishing(publishing)) if is_producer || is_unknown => {
+            publishing.topics.iter().try_for_each(|topic| validate::topic(Some(topic)).map(drop))?;
+            Ok(None)
+        }
+        Some(PubSub::Subscription(subscription)) if !is_producer => {
+            validate::group(subscription.group.as_ref()).map(Some)
+        }
+        Some(_) => Err(unfit(&format!("client_type {} does not fit them", settings.client_type().as_str_name()))),
+        None => Err(unfit("they have neither publishing nor subscription")),
+    }
+}
+
+fn unfit(why: &str) -> Refusal {
+    Refusal::new(centaur_apis::v2::Code::BadRequest, format!("settings are not usable: {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use centaur_apis::v2::{Code, Publishing, Resource, Subscription};
+
+    use super::*;
+
+    fn named(name: &str) -> Resource {
+        Resource { name: name.to_owned(), ..Default::default() }
+    }
+
+    fn publishing(topics: &[&str]) -> Option<PubSub> {
+        let topics = topics.iter().map(|name| named(name)).collect();
+        Some(PubSub::Publishing(Publishing { topics, ..Default::default() }))
+    }
+
+    fn subscribing(group: &str) -> Option<PubSub> {
+        Some(PubSub::Subscription(Subscription { group: Some(named(group)), ..Default::default() }))
+    }
+
+    #[test]
+    fn settings_name_legal_topics_or_a_legal_group() {
+        let code = |kind: Option<ClientType>, pub_sub| {
+            let settings = Settings { client_type: kind.map(Into::into), pub_sub, ..Default::default() };
+            check(&settings).map(|group| group.map(str::to_owned)).map_err(|r| r.code)
+        };
+        assert_eq!(code(Some(ClientType::Producer), publishing(&[])), Ok(None));
+        assert_eq!(code(None, publishing(&["orders"])), Ok(None));
+        assert_eq!(code(Some(ClientType::Producer), publishing(&["orders", "a b"])), Err(Code::IllegalTopic));
+        assert_eq!(code(Some(ClientType::PushConsumer), subscribing("workers")), Ok(Some("workers".to_owned())));
+        assert_eq!(code(Some(ClientType::PushConsumer), subscribing("")), Err(Code::IllegalConsumerGroup));
+        assert_eq!(code(Some(ClientType::Producer), subscribing("workers")), Err(Code::BadRequest));
+        assert_eq!(code(Some(ClientType::PushConsumer), publishing(&[])), Err(Code::BadRequest));
+        assert_eq!(code(Some(ClientType::Producer), None), Err(Code::BadRequest));
+    }
+}

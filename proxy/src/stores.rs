@@ -1,0 +1,257 @@
+//! Store group → client. The only place that knows where a store is. Concurrent appends share
+//! calls, and so do concurrent acks; every caller gets its own result.
+
+use std::{
+    collections::VecDeque,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use centaur_apis::{
+    store::{
+        AckEntry, AckRequest, AckResult, AppendRequest, Batch, BatchResult, Error, NewMessage, PopRequest, PopResponse,
+        Reason, store_client::StoreClient,
+    },
+    transport::Transport,
+};
+use tokio::{sync::oneshot, time::timeout};
+use tonic::{Response, Status};
+
+/// Calls of one kind under way at once; what arrives meanwhile shares the next one.
+const CALLS_MAX: usize = 4;
+/// Payload of one shared call, in bytes; a single larger entry travels alone.
+const CALL_BYTES_MAX: usize = 2 << 20;
+/// Payload waiting or under way, in bytes; more is refused as `Busy`.
+const HELD_BYTES_MAX: usize = 64 << 20;
+/// Largest answer of a store, in bytes.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// Pause before a store that does not lead is asked again.
+const LEADER_PAUSE: Duration = Duration::from_millis(100);
+
+/// A generated client over whatever leads to the store.
+pub(crate) type Client = StoreClient<Transport>;
+
+/// The stores behind this proxy.
+#[derive(Clone)]
+pub(crate) struct Stores {
+    client: Client,
+    patience: Duration,
+    appends: Arc<Lane<Batch, BatchResult>>,
+    acks: Arc<Lane<AckEntry, AckResult>>,
+}
+
+impl Stores {
+    /// One store group behind `transport`, whose calls may take up to `patience`.
+    pub(crate) fn new(transport: Transport, patience: Duration) -> Self {
+        let client = StoreClient::new(transport).max_decoding_message_size(ANSWER_BYTES_MAX);
+        let appends = Lane::new(client.clone(), patience, |mut client, batches| {
+            Box::pin(async move {
+                let answer = client.append(AppendRequest { batches }).await?;
+                Ok(answer.into_inner().results)
+            })
+        });
+        let acks = Lane::new(client.clone(), patience, |mut client, entries| {
+            Box::pin(async move {
+                let answer = client.ack(AckRequest { entries }).await?;
+                Ok(answer.into_inner().results)
+            })
+        });
+        Self { client, patience, appends: Arc::new(appends), acks: Arc::new(acks) }
+    }
+
+    /// Stores batches, in one call with those of other callers.
+    ///
+    /// Shape: one result for each batch, in order.
+    /// Errors: `Busy` before anything was sent; `UnknownOutcome` when the answer was lost.
+    /// Cancel: safe; batches already handed over may still be stored.
+    pub(crate) async fn append(&self, batches: Vec<Batch>) -> Result<Vec<BatchResult>, Error> {
+        let bytes = batches.iter().flat_map(|b| &b.messages).map(message_bytes).sum();
+        self.appends.submit(batches, bytes).await
+    }
+
+    /// Settles leases, in one call with those of other callers; results as with `append`.
+    pub(crate) async fn ack(&self, entries: Vec<AckEntry>) -> Result<Vec<AckResult>, Error> {
+        let bytes = entries.iter().map(|e| e.group.len() + e.topic.len() + e.handle.len()).sum();
+        self.acks.submit(entries, bytes).await
+    }
+
+    /// Takes messages. Dropping the future tells the store that nobody waits any more.
+    pub(crate) async fn pop(&self, request: PopRequest) -> Result<PopResponse, Error> {
+        let patience = self.patience + Duration::from_millis(request.wait_ms);
+        let mut client = self.client.clone();
+        within(patience, client.pop(request)).await
+    }
+
+    /// Makes any other call; asks once more when the store did not lead.
+    pub(crate) async fn call<R, F>(&self, make: impl Fn(Client) -> F) -> Result<R, Error>
+    where
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
+        match within(self.patience, make(self.client.clone())).await {
+            Err(error) if error.reason() == Reason::NotLeader => {
+                tokio::time::sleep(LEADER_PAUSE).await;
+                within(self.patience, make(self.client.clone())).await
+            }
+            answer => answer,
+        }
+    }
+}
+
+async fn within<R>(patience: Duration, call: impl Future<Output = Result<Response<R>, Status>>) -> Result<R, Error> {
+    match timeout(patience, call).await {
+        Ok(answer) => answer.map(Response::into_inner).map_err(|status| Error::from_status(&status)),
+        Err(_) => Err(late(patience)),
+    }
+}
+
+fn late(patience: Duration) -> Error {
+    let message = format!("the store gave no answer within {} ms; it may have done the work", patience.as_millis());
+    Error::new(Reason::UnknownOutcome, message)
+}
+
+fn message_bytes(message: &NewMessage) -> usize {
+    message.head.len() + message.properties.len() + message.body.len()
+}
+
+type Answer<R> = Pin<Box<dyn Future<Output = Result<Vec<R>, Status>> + Send>>;
+type Call<E, R> = fn(Client, Vec<E>) -> Answer<R>;
+
+/// Entries of many callers on their way into few calls.
+///
+/// No timer: the first to arrive starts a task that lets everything else that is ready run once,
+/// then takes all that is waiting. Under load the calls under way make the batches.
+struct Lane<E, R> {
+    client: Client,
+    patience: Duration,
+    call: Call<E, R>,
+    state: Mutex<Waiting<E, R>>,
+}
+
+struct Waiting<E, R> {
+    queue: VecDeque<Waiter<E, R>>,
+    /// Waiting and under way.
+    held_bytes: usize,
+    /// Tasks alive.
+    tasks: usize,
+    /// One of the tasks is about to take what is waiting.
+    gathering: bool,
+}
+
+struct Waiter<E, R> {
+    entries: Vec<E>,
+    bytes: usize,
+    reply: oneshot::Sender<Result<Vec<R>, Error>>,
+}
+
+impl<E: Send + 'static, R: Send + 'static> Lane<E, R> {
+    fn new(client: Client, patience: Duration, call: Call<E, R>) -> Self {
+        let state = Waiting { queue: VecDeque::new(), held_bytes: 0, tasks: 0, gathering: false };
+        Self { client, patience, call, state: Mutex::new(state) }
+    }
+
+    async fn submit(self: &Arc<Self>, entries: Vec<E>, bytes: usize) -> Result<Vec<R>, Error> {
+        let (reply, answer) = oneshot::channel();
+        let starts = self.enqueue(Waiter { entries, bytes, reply })?;
+        if starts {
+            tokio::spawn(self.clone().work());
+        }
+        let lost = |_| Err(Error::new(Reason::UnknownOutcome, "the proxy stopped before the store answered"));
+        answer.await.unwrap_or_else(lost)
+    }
+
+    /// Whether the caller has to start a task.
+    fn enqueue(&self, waiter: Waiter<E, R>) -> Result<bool, Error> {
+        let mut state = self.lock();
+        if state.held_bytes > 0 && state.held_bytes + waiter.bytes > HELD_BYTES_MAX {
+            let message = format!("{} bytes wait for the store, {HELD_BYTES_MAX} at most; slow down", state.held_bytes);
+            return Err(Error::new(Reason::Busy, message));
+        }
+        state.held_bytes += waiter.bytes;
+        state.queue.push_back(waiter);
+        let starts = !state.gathering && state.tasks < CALLS_MAX;
+        if starts {
+            state.gathering = true;
+            state.tasks += 1;
+        }
+        Ok(starts)
+    }
+
+    async fn work(self: Arc<Self>) {
+        loop {
+            tokio::task::yield_now().await;
+            let mut taken = self.take();
+            let bytes = taken.iter().map(|w| w.bytes).sum::<usize>();
+            // Whoever went away before the call was made is not served.
+            taken.retain(|w| !w.reply.is_closed());
+            if !taken.is_empty() {
+                self.serve(taken).await;
+            }
+            if !self.goes_on(bytes) {
+                return;
+            }
+        }
+    }
+
+    fn take(&self) -> Vec<Waiter<E, R>> {
+        let mut state = self.lock();
+        state.gathering = false;
+        let mut bytes = 0;
+        let mut fits = |waiter: &Waiter<E, R>| {
+            bytes += waiter.bytes;
+            bytes <= CALL_BYTES_MAX
+        };
+        let count = state.queue.iter().map_while(|w| fits(w).then_some(())).count().max(1);
+        let count = count.min(state.queue.len());
+        state.queue.drain(..count).collect()
+    }
+
+    async fn serve(&self, mut taken: Vec<Waiter<E, R>>) {
+        let counts: Vec<usize> = taken.iter().map(|w| w.entries.len()).collect();
+        let entries = taken.iter_mut().flat_map(|w| w.entries.drain(..)).collect();
+        let answer = match timeout(self.patience, (self.call)(self.client.clone(), entries)).await {
+            Ok(answer) => answer.map_err(|status| Error::from_status(&status)),
+            Err(_) => Err(late(self.patience)),
+        };
+        // A caller that went away meanwhile does not take its result; that is its own affair.
+        match answer {
+            Ok(results) => {
+                let mut results = results.into_iter();
+                for (waiter, count) in taken.into_iter().zip(counts) {
+                    let own: Vec<R> = results.by_ref().take(count).collect();
+                    let _ = waiter.reply.send(complete(own, count));
+                }
+            }
+            Err(error) => {
+                for waiter in taken {
+                    let _ = waiter.reply.send(Err(error.clone()));
+                }
+            }
+        }
+    }
+
+    /// Whether this task takes another round; it is counted out when not.
+    fn goes_on(&self, served_bytes: usize) -> bool {
+        let mut state = self.lock();
+        state.held_bytes -= served_bytes;
+        if state.queue.is_empty() || state.gathering {
+            state.tasks -= 1;
+            return false;
+        }
+        state.gathering = true;
+        true
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting<E, R>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn complete<R>(results: Vec<R>, expected: usize) -> Result<Vec<R>, Error> {
+    if results.len() == expected {
+        return Ok(results);
+    }
+    let message = format!("the store gave {} results for {expected} entries", results.len());
+    Err(Error::new(Reason::UnknownOutcome, message))
+}

@@ -1,0 +1,90 @@
+//! The bounds of the public contract, checked without touching anything but the request.
+
+mod message;
+mod receive;
+
+use centaur_apis::{
+    names::{GroupName, TopicName},
+    v2::{Code, Resource},
+};
+use prost_types::Duration;
+
+use crate::refusal::Refusal;
+
+pub(crate) use message::{LITE_TOPIC_BYTES_MAX, Limits, effective_type, message, timestamp_ms};
+pub(crate) use receive::{batch_size, filter, lease, polling};
+
+/// Longest invisible duration, in ms.
+pub(crate) const INVISIBLE_MS_MAX: i64 = 12 * 60 * 60 * 1000;
+
+/// The name of a topic that clients may use.
+pub(crate) fn topic(resource: Option<&Resource>) -> Result<&str, Refusal> {
+    let name = resource.map_or("", |r| r.name.as_str());
+    TopicName::check(name).map_err(|invalid| Refusal::new(Code::IllegalTopic, invalid.to_string()))?;
+    Ok(name)
+}
+
+/// The name of a consumer group that clients may use.
+pub(crate) fn group(resource: Option<&Resource>) -> Result<&str, Refusal> {
+    let name = resource.map_or("", |r| r.name.as_str());
+    GroupName::check(name).map_err(|invalid| Refusal::new(Code::IllegalConsumerGroup, invalid.to_string()))?;
+    Ok(name)
+}
+
+/// The new invisible duration of one message, in ms; 0 makes it visible at once.
+pub(crate) fn changed_invisible(duration: Option<&Duration>) -> Result<u64, Refusal> {
+    let ms = duration.map_or(0, millis);
+    in_bounds(ms, 0)
+}
+
+fn in_bounds(ms: i64, min: i64) -> Result<u64, Refusal> {
+    if !(min..=INVISIBLE_MS_MAX).contains(&ms) {
+        let message = format!("invisible_duration is {ms} ms; {min} to {INVISIBLE_MS_MAX} ms are allowed");
+        return Err(Refusal::new(Code::IllegalInvisibleTime, message));
+    }
+    Ok(ms.unsigned_abs())
+}
+
+/// A duration in ms, cut to what fits; clients send whatever they like.
+pub(crate) fn millis(duration: &Duration) -> i64 {
+    duration.seconds.saturating_mul(1000).saturating_add(i64::from(duration.nanos) / 1_000_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(name: &str) -> Resource {
+        Resource { resource_namespace: String::new(), name: name.to_owned() }
+    }
+
+    #[test]
+    fn names_are_refused_with_their_own_codes() {
+        let code = |name: &str| topic(Some(&named(name))).map(str::len).map_err(|r| r.code);
+        assert_eq!(code(&"t".repeat(127)), Ok(127));
+        assert_eq!(code("%DLQ%workers"), Ok(12));
+        for illegal in ["", " ", "a b", "TBW102", "rmq_sys_x", &"t".repeat(128)] {
+            assert_eq!(code(illegal), Err(Code::IllegalTopic), "{illegal:?}");
+        }
+        assert_eq!(topic(None).map_err(|r| r.code), Err(Code::IllegalTopic));
+
+        let code = |name: &str| group(Some(&named(name))).map(str::len).map_err(|r| r.code);
+        assert_eq!(code(&"g".repeat(120)), Ok(120));
+        for illegal in ["", "a.b", "CID_RMQ_SYS_x", &"g".repeat(121)] {
+            assert_eq!(code(illegal), Err(Code::IllegalConsumerGroup), "{illegal:?}");
+        }
+    }
+
+    #[test]
+    fn a_changed_invisible_duration_has_bounds() {
+        let code = |seconds, nanos| changed_invisible(Some(&Duration { seconds, nanos })).map_err(|r| r.code);
+        assert_eq!(changed_invisible(None).map_err(|r| r.code), Ok(0));
+        assert_eq!(code(0, 0), Ok(0));
+        assert_eq!(code(1, 500_000_000), Ok(1500));
+        assert_eq!(code(43_200, 0), Ok(43_200_000));
+        assert_eq!(code(43_200, 1_000_000), Err(Code::IllegalInvisibleTime));
+        assert_eq!(code(-1, 0), Err(Code::IllegalInvisibleTime));
+        assert_eq!(code(i64::MAX, i32::MAX), Err(Code::IllegalInvisibleTime));
+        assert_eq!(code(i64::MIN, i32::MIN), Err(Code::IllegalInvisibleTime));
+    }
+}
