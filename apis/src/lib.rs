@@ -8,7 +8,7 @@ pub mod receipt_handle;
 pub mod transport;
 pub mod units;
 
-#[allow(missing_docs, clippy::all, clippy::pedantic, unused_qualifications, unreachable_pub)]
+#[allow(missing_docs, clippy::all, clippy::pedantic, unused_qualifications)]
 mod generated {
     include!(concat!(env!("OUT_DIR"), "/generated.rs"));
 }

@@ -19,7 +19,8 @@ pub struct WaiterId(pub u64);
 struct Waiter<T> {
     reader: Reader,
     deadline_ms: u64,
-    ask: T,
+    /// Gone while the poll is being served.
+    ask: Option<T>,
 }
 
 /// Every parked poll, in order of arrival within its subscription.
@@ -53,7 +54,7 @@ impl<T> Waiters<T> {
 
     /// Parks a poll behind those that wait already.
     pub fn park(&mut self, id: WaiterId, reader: Reader, deadline_ms: u64, ask: T) {
-        self.all.insert(id, Waiter { reader, deadline_ms, ask });
+        self.all.insert(id, Waiter { reader, deadline_ms, ask: Some(ask) });
         self.by_reader.entry(reader).or_default().push_back(id);
         self.by_topic.entry(reader.topic).or_default().insert(reader);
         self.deadlines.insert((deadline_ms, id));
@@ -74,13 +75,22 @@ impl<T> Waiters<T> {
                 self.forget(waiter.reader);
             }
         }
-        Some(waiter.ask)
+        waiter.ask
     }
 
-    /// The poll that has waited longest in a subscription.
-    pub fn first(&self, reader: Reader) -> Option<(WaiterId, &T)> {
-        let id = self.by_reader.get(&reader)?.front()?;
-        self.all.get(id).map(|waiter| (*id, &waiter.ask))
+    /// Takes what the poll that has waited longest in a subscription asks for; it keeps its place
+    /// until it is removed, or gets its question back.
+    pub fn take_first(&mut self, reader: Reader) -> Option<(WaiterId, T)> {
+        let id = *self.by_reader.get(&reader)?.front()?;
+        let ask = self.all.get_mut(&id)?.ask.take()?;
+        Some((id, ask))
+    }
+
+    /// Gives a poll its question back: it goes on waiting.
+    pub fn put_back(&mut self, id: WaiterId, ask: T) {
+        if let Some(waiter) = self.all.get_mut(&id) {
+            waiter.ask = Some(ask);
+        }
     }
 
     /// Subscriptions of a topic that have a poll waiting.
@@ -99,12 +109,10 @@ impl<T> Waiters<T> {
         if at <= now_ms { self.remove(id) } else { None }
     }
 
-    /// Takes every poll.
-    pub fn take_all(&mut self) -> Vec<T> {
-        self.by_reader.clear();
-        self.by_topic.clear();
-        self.deadlines.clear();
-        self.all.drain().map(|(_, waiter)| waiter.ask).collect()
+    /// Takes every poll of the subscriptions that `which` names.
+    pub fn take_where(&mut self, which: impl Fn(Reader) -> bool) -> Vec<T> {
+        let ids: Vec<WaiterId> = self.all.iter().filter(|(_, waiter)| which(waiter.reader)).map(|(id, _)| *id).collect();
+        ids.into_iter().filter_map(|id| self.remove(id)).collect()
     }
 
     fn forget(&mut self, reader: Reader) {
@@ -130,10 +138,12 @@ mod tests {
         for n in 0..3 {
             waiters.park(WaiterId(n), READER, 100 - n, n);
         }
-        assert_eq!(waiters.first(READER), Some((WaiterId(0), &0)));
+        assert_eq!(waiters.take_first(READER), Some((WaiterId(0), 0)));
+        waiters.put_back(WaiterId(0), 0);
         assert_eq!(waiters.remove(WaiterId(1)), Some(1));
         assert_eq!(waiters.remove(WaiterId(0)), Some(0));
-        assert_eq!(waiters.first(READER), Some((WaiterId(2), &2)));
+        assert_eq!(waiters.take_first(READER), Some((WaiterId(2), 2)));
+        waiters.put_back(WaiterId(2), 2);
         assert_eq!(waiters.readers_of(2).collect::<Vec<_>>(), [READER]);
         assert_eq!(waiters.remove(WaiterId(2)), Some(2));
         assert_eq!((waiters.len(), waiters.readers_of(2).count()), (0, 0));

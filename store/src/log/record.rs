@@ -67,8 +67,17 @@ pub enum Record {
 
 impl Message {
     /// A message as it comes in, its look-up hashes taken from its encoded properties.
-    pub fn new(topic: u32, queue: u32, offset: u64, stored_ms: u64, head: Bytes, properties: Bytes, body: Bytes) -> Self {
-        let hash = |number| fields::text(&properties, number).filter(|t| !t.is_empty()).map_or(0, |t| hash64(t.as_bytes()));
+    pub fn new(
+        topic: u32,
+        queue: u32,
+        offset: u64,
+        stored_ms: u64,
+        head: Bytes,
+        properties: Bytes,
+        body: Bytes,
+    ) -> Self {
+        let hash =
+            |number| fields::text(&properties, number).filter(|t| !t.is_empty()).map_or(0, |t| hash64(t.as_bytes()));
         let (tag_hash, group_hash) = (hash(system::TAG), hash(system::MESSAGE_GROUP));
         let id = fields::text(&properties, system::MESSAGE_ID);
         let keys = fields::texts(&properties, system::KEYS);
@@ -78,7 +87,9 @@ impl Message {
 
     /// Bytes the record takes in a block.
     pub fn encoded_len(&self) -> usize {
-        padded(MESSAGE_FIXED_BYTES + 8 * self.key_hashes.len() + self.head.len() + self.properties.len() + self.body.len())
+        padded(
+            MESSAGE_FIXED_BYTES + 8 * self.key_hashes.len() + self.head.len() + self.properties.len() + self.body.len(),
+        )
     }
 
     /// Appends the record to a block body.
@@ -118,7 +129,8 @@ impl Message {
             Ok(part)
         };
         let hashes = take(8 * keys)?;
-        let key_hashes = hashes.chunks_exact(8).map(|c| u64::from_le_bytes(c.try_into().expect("eight bytes"))).collect();
+        let key_hashes =
+            hashes.chunks_exact(8).map(|c| u64::from_le_bytes(c.try_into().expect("eight bytes"))).collect();
         Ok(Self {
             topic: u32_at(0),
             queue: u32_at(4),
@@ -149,26 +161,45 @@ pub fn control_len(control: &Control) -> usize {
 /// Reads one record from the front of `bytes`, verifying its checksum, and says how many bytes of
 /// the block it takes.
 pub fn decode(bytes: &Bytes) -> Result<(Record, usize), Malformed> {
-    let header = bytes.get(..HEADER_BYTES).ok_or(Malformed::Truncated)?;
-    let length = u32::from_le_bytes([header[0], header[1], header[2], header[3]]) as usize;
-    if !(HEADER_BYTES..=RECORD_BYTES_MAX).contains(&length) || length > bytes.len() {
+    let length = verify(bytes)?;
+    Ok((decode_verified(bytes)?, padded(length)))
+}
+
+/// Checks the length and the checksum of the record at the front of `bytes`; gives its length
+/// without padding.
+pub fn verify(bytes: &[u8]) -> Result<usize, Malformed> {
+    let length = length(bytes)?;
+    if length > bytes.len() {
         return Err(Malformed::Truncated);
     }
-    let stored = u32::from_le_bytes([header[4], header[5], header[6], header[7]]);
-    if checksum(&bytes[8..length]) != stored {
-        return Err(Malformed::Checksum);
+    let stored = u32::from_le_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]);
+    if checksum(&bytes[8..length]) == stored { Ok(length) } else { Err(Malformed::Checksum) }
+}
+
+/// The length a record's header claims, without padding, within what a record may have.
+pub fn length(header: &[u8]) -> Result<usize, Malformed> {
+    let header = header.get(..HEADER_BYTES).ok_or(Malformed::Truncated)?;
+    let length = u32::from_le_bytes([header[0], header[1], header[2], header[3]]) as usize;
+    if (HEADER_BYTES..=RECORD_BYTES_MAX).contains(&length) { Ok(length) } else { Err(Malformed::Truncated) }
+}
+
+/// Reads a record whose checksum was verified before.
+pub fn decode_verified(bytes: &Bytes) -> Result<Record, Malformed> {
+    let length = length(bytes)?;
+    if length > bytes.len() {
+        return Err(Malformed::Truncated);
     }
+    let header = &bytes[..HEADER_BYTES];
     let schema = u16::from_le_bytes([header[10], header[11]]);
     if schema != SCHEMA {
         return Err(Malformed::Schema(schema));
     }
     let payload = bytes.slice(HEADER_BYTES..length);
-    let record = match header[8] {
-        KIND_MESSAGE => Record::Message(Message::decode(&payload)?),
-        KIND_CONTROL => Record::Control(Control::decode(payload).map_err(|_| Malformed::Contents)?),
-        kind => return Err(Malformed::Kind(kind)),
-    };
-    Ok((record, padded(length)))
+    match header[8] {
+        KIND_MESSAGE => Message::decode(&payload).map(Record::Message),
+        KIND_CONTROL => Control::decode(payload).map(Record::Control).map_err(|_| Malformed::Contents),
+        kind => Err(Malformed::Kind(kind)),
+    }
 }
 
 /// CRC-32C, as everywhere in the log.

@@ -112,7 +112,7 @@ impl Turn {
     }
 
     /// Takes the queue whose turn it is.
-    pub fn next(&mut self) -> Option<u32> {
+    pub fn take(&mut self) -> Option<u32> {
         let queue = self.ring.pop_front()?;
         self.in_ring.remove(&queue);
         Some(queue)
@@ -241,8 +241,9 @@ impl Pop {
         self.session_rows.keys().copied()
     }
 
-    pub fn holds_rows(&self, session: u64) -> bool {
-        self.session_rows.contains_key(&session)
+    /// How many such rows a client holds.
+    pub fn rows_held(&self, session: u64) -> u64 {
+        self.session_rows.get(&session).copied().unwrap_or_default()
     }
 
     /// Puts cursors at positions; their rows are gone and their handles void.

@@ -177,7 +177,7 @@ fn select_fresh(
         if selection.messages() >= want.messages {
             break;
         }
-        let Some(queue) = subscription.turn.next() else { break };
+        let Some(queue) = subscription.turn.take() else { break };
         let Some(cursor) = subscription.cursors.get(queue as usize) else { continue };
         let Some(ends) = topic.queues.get(queue as usize) else { continue };
         let from = cursor.fetch.max(ends.start);
@@ -206,6 +206,7 @@ fn select_fresh(
     Ok(())
 }
 
+#[derive(Clone, Copy)]
 struct Scan {
     key: QueueKey,
     from: u64,

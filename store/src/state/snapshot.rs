@@ -99,24 +99,21 @@ fn cursor_state(cursor: &Cursor) -> CursorState {
 }
 
 fn cursor(saved: &CursorState) -> Cursor {
-    let columns = offsets::unpack(&saved.offsets)
-        .zip(&saved.generations)
-        .zip(&saved.deliveries)
-        .zip(&saved.visible_at_ms)
-        .zip(&saved.clients)
-        .zip(&saved.flags);
-    let row = |(((((offset, generation), deliveries), visible_at_ms), client), flags): (((((u64, &u32), &u32), &u64), &u64), &u32)| {
+    // Columns have a value for each row; one that is short was not written by us.
+    let row = |(at, offset): (usize, u64)| {
+        let flags = *saved.flags.get(at)?;
         let row = Row {
-            visible_at_ms: *visible_at_ms,
-            client: *client,
-            generation: *generation,
-            deliveries: u16::try_from(*deliveries).unwrap_or(u16::MAX),
+            visible_at_ms: *saved.visible_at_ms.get(at)?,
+            client: *saved.clients.get(at)?,
+            generation: *saved.generations.get(at)?,
+            deliveries: u16::try_from(*saved.deliveries.get(at)?).unwrap_or(u16::MAX),
             hold: if flags & BACKING_OFF != 0 { Hold::BackingOff } else { Hold::Leased },
             session_bound: flags & SESSION_BOUND != 0,
         };
-        (offset, row)
+        Some((offset, row))
     };
-    Cursor { epoch: saved.epoch, fetch: saved.fetch, rows: columns.map(row).collect() }
+    let rows = offsets::unpack(&saved.offsets).enumerate().filter_map(row).collect();
+    Cursor { epoch: saved.epoch, fetch: saved.fetch, rows }
 }
 
 fn attempt(saved: &AttemptState) -> (u64, Vec<Granted>) {

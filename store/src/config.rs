@@ -1,0 +1,57 @@
+//! Settings of the store role.
+
+use std::path::PathBuf;
+
+/// When a producer is answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Flush {
+    /// When the disk has the message: nothing is lost with the power.
+    #[default]
+    Sync,
+    /// When the page cache has it: nothing is lost with the process. Synced twice a second.
+    Async,
+}
+
+/// Settings of the store role.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Everything durable lives below it.
+    pub data_dir: PathBuf,
+    /// Name of the store group; clients see it as the broker's name.
+    pub store_group: String,
+    pub flush: Flush,
+    /// Bytes of one log segment, 1 MiB to 1 GiB: unit of retention and of the scan after a crash.
+    pub segment_bytes: u64,
+    /// Bytes of recent blocks kept in memory for consumers at the end of their queues.
+    pub tail_bytes: usize,
+    /// A segment is retired when its newest message is older, ms.
+    pub retention_ms: u64,
+    /// The oldest segments are retired when the log is larger; none: as large as the disk.
+    pub retention_bytes: Option<u64>,
+    /// Clients may create topics by using them.
+    pub create_topics: bool,
+    /// Clients may create consumer groups by using them.
+    pub create_groups: bool,
+    /// Queues of a topic created without saying how many.
+    pub default_queues: u32,
+    /// Cut the log where synced data is damaged, instead of refusing to start. Loses messages.
+    pub salvage: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from("centaur-data"),
+            store_group: "centaur".to_owned(),
+            flush: Flush::default(),
+            segment_bytes: 256 << 20,
+            tail_bytes: 32 << 20,
+            retention_ms: 72 * 3_600_000,
+            retention_bytes: None,
+            create_topics: false,
+            create_groups: true,
+            default_queues: 8,
+            salvage: false,
+        }
+    }
+}

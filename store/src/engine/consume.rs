@@ -1,0 +1,626 @@
+//! Messages on their way out: leases, acks, visibility, dead letters.
+
+use bytes::{Bytes, BytesMut};
+use centaur_apis::{
+    fields::{self, Value, message, system},
+    hash64,
+    log::{self, Acked, CursorsSet, DeadLettered, Leased, Permission, Position, SessionEnded, TopicType, VisibilityChanged, control::Event},
+    names::{DEAD_LETTER_PREFIX, GroupName, TopicName},
+    receipt_handle::ReceiptHandle,
+    store::{ChangeVisibilityRequest, DeadLetterRequest, Error, PopRequest, Reason},
+    units::Lsn,
+    v2,
+};
+use prost::Message as _;
+use tokio::sync::oneshot;
+
+use super::{Command, Machine, catalog, produce::topic_not_found};
+use crate::{
+    filter::Filter,
+    log::record::Message,
+    metrics,
+    state::{
+        index::QueueKey,
+        offsets,
+        pop::{Hold, Reader, Row},
+        select::{self, Pick, Selection, Want},
+    },
+    wait::WaiterId,
+};
+
+/// Messages of one answer.
+const MESSAGES_MAX: u32 = 256;
+/// A lease bound to its client ends after this in any case; source: public contract, auto-renew.
+const SESSION_LEASE_MS: u64 = 3 * 3_600_000;
+/// Longest invisible time of a lease, with some grace over the public limit.
+const INVISIBLE_MS_MAX: u64 = 24 * 3_600_000;
+/// A queue counts as young while its first message lies within the newest bytes of the log.
+const YOUNG_LOG_BYTES: u64 = 1 << 30;
+/// Dead messages moved in one turn of one subscription.
+const BURIED_MAX: usize = 32;
+/// A dead message that cannot be moved now is looked at again after this.
+const BURY_RETRY_MS: u64 = 60_000;
+
+/// A poll: what is wanted, and who to tell.
+pub struct Ask {
+    pub reader: Reader,
+    pub filter: Filter,
+    pub messages: usize,
+    pub bytes: u64,
+    pub invisible_ms: u64,
+    pub session_bound: bool,
+    pub client: u64,
+    pub attempt: u64,
+    pub reply: oneshot::Sender<Result<Granted, Error>>,
+}
+
+/// Leased messages on their way to the caller. Dropped on that way, the leases are given back.
+#[derive(Default)]
+pub struct Granted {
+    pub grants: Vec<Grant>,
+    key: Option<[u8; 32]>,
+    giver: Option<Giver>,
+}
+
+/// One leased message: where it is, and its handle before it is sealed.
+#[derive(Clone, Copy, Debug)]
+pub struct Grant {
+    pub lsn: Lsn,
+    pub length: u32,
+    pub handle: ReceiptHandle,
+    pub attempt: u32,
+    pub visible_at_ms: u64,
+}
+
+struct Giver {
+    reader: Reader,
+    commands: std::sync::mpsc::SyncSender<Command>,
+}
+
+impl Granted {
+    /// The key to seal the handles with.
+    pub fn key(&self) -> Option<[u8; 32]> {
+        self.key
+    }
+
+    /// The caller has them now.
+    pub fn keep(mut self) -> Vec<Grant> {
+        self.giver = None;
+        std::mem::take(&mut self.grants)
+    }
+}
+
+impl Drop for Granted {
+    fn drop(&mut self) {
+        let Some(giver) = self.giver.take() else { return };
+        let grants = std::mem::take(&mut self.grants);
+        let job = Box::new(move |machine: &mut Machine| machine.give_back(giver.reader, &grants));
+        // Too busy for it, or stopping: the leases end by their time.
+        let _ = giver.commands.try_send(Command::Job { bytes: 0, job, permit: None });
+    }
+}
+
+impl Ask {
+    /// Answers with a refusal.
+    pub fn refuse(self, error: Error) {
+        let _ = self.reply.send(Err(error));
+    }
+}
+
+impl Machine {
+    /// Answers a poll now, or parks it until there is something for it.
+    ///
+    /// `id` names the poll, should its caller take it back.
+    pub fn pop(&mut self, id: WaiterId, request: &PopRequest, reply: oneshot::Sender<Result<Granted, Error>>) {
+        let wait_ms = request.wait_ms;
+        let ask = match self.check_alive().and_then(|()| self.parse_ask(request)) {
+            Ok((reader, filter)) => Ask {
+                reader,
+                filter,
+                messages: request.messages_max.clamp(1, MESSAGES_MAX) as usize,
+                bytes: request.bytes_max,
+                invisible_ms: request.invisible_ms.min(INVISIBLE_MS_MAX),
+                session_bound: request.session_bound,
+                client: hash64(request.client.as_bytes()),
+                attempt: attempt_hash(&request.client, &request.attempt),
+                reply,
+            },
+            Err(error) => {
+                self.answer_when_confirmed(Box::new(move |_| drop(reply.send(Err(error)))));
+                return;
+            }
+        };
+        if let Some(ask) = self.try_pop(ask) {
+            self.park(id, ask, wait_ms);
+        }
+    }
+
+    /// Takes back a parked poll whose caller went away.
+    pub fn cancel(&mut self, id: WaiterId) {
+        self.waiters.remove(id);
+    }
+
+    fn park(&mut self, id: WaiterId, ask: Ask, wait_ms: u64) {
+        if wait_ms == 0 {
+            self.answer_when_confirmed(Box::new(move |confirmed| drop(ask.reply.send(confirmed.map(|()| Granted::default())))));
+        } else if !self.waiters.has_room(ask.reader) {
+            metrics::refused_busy();
+            ask.refuse(Error::new(Reason::Busy, "too many polls are waiting for this group and topic; poll again later"));
+        } else {
+            let deadline = self.now_ms.saturating_add(wait_ms);
+            self.waiters.park(id, ask.reader, deadline, ask);
+        }
+    }
+
+    /// Serves parked polls of a subscription until nothing is left for them.
+    pub(super) fn serve_waiters(&mut self, reader: Reader) {
+        self.bury_dead(reader);
+        while let Some((id, ask)) = self.waiters.take_first(reader) {
+            if ask.reply.is_closed() {
+                self.waiters.remove(id);
+                continue;
+            }
+            match self.try_pop(ask) {
+                None => self.waiters.remove(id),
+                Some(ask) => {
+                    self.waiters.put_back(id, ask);
+                    break;
+                }
+            };
+        }
+    }
+
+    /// Leases messages for a poll and has it answered; gives the poll back when there are none.
+    fn try_pop(&mut self, ask: Ask) -> Option<Ask> {
+        let granted = match self.lease(&ask) {
+            Ok(grants) if grants.is_empty() => return Some(ask),
+            Ok(grants) => {
+                let giver = Giver { reader: ask.reader, commands: self.commands.clone() };
+                let key = self.state.newest_handle_key().map(|(_, key)| *key);
+                Ok(Granted { grants, key, giver: Some(giver) })
+            }
+            Err(error) => Err(error),
+        };
+        let reply = ask.reply;
+        // A caller that went away drops what it was sent, and with it the leases.
+        self.answer_when_confirmed(Box::new(move |confirmed| match confirmed {
+            Ok(()) => drop(reply.send(granted)),
+            Err(error) => {
+                if let Ok(granted) = granted {
+                    granted.keep();
+                }
+                drop(reply.send(Err(error)));
+            }
+        }));
+        None
+    }
+
+    fn lease(&mut self, ask: &Ask) -> Result<Vec<Grant>, Error> {
+        let reader = ask.reader;
+        self.start_reading(reader)?;
+        if ask.attempt != 0
+            && let Some(grants) = self.repeat(ask)
+        {
+            return Ok(grants);
+        }
+        self.bury_dead(reader);
+        let selection = self.select(ask)?;
+        if selection.more {
+            self.runnable.insert(reader);
+        }
+        if selection.is_empty() {
+            return Ok(Vec::new());
+        }
+        let redelivered = selection.redeliveries.len() as u64;
+        let until = self.now_ms + if ask.session_bound { SESSION_LEASE_MS } else { ask.invisible_ms };
+        let picks = self.commit_leases(ask, until, selection);
+        if ask.session_bound && !picks.is_empty() {
+            self.seen.insert(ask.client, self.now_ms);
+        }
+        metrics::delivered(picks.len() as u64, redelivered);
+        Ok(picks.into_iter().map(|pick| self.grant(reader, pick, until)).collect())
+    }
+
+    fn select(&mut self, ask: &Ask) -> Result<Selection, Error> {
+        let reader = ask.reader;
+        let attempts_max = self.state.groups.get(reader.group).map_or(u32::MAX, |group| group.max_attempts);
+        let want = Want { filter: &ask.filter, messages: ask.messages, bytes: ask.bytes, now_ms: self.now_ms, attempts_max };
+        let Some(topic) = self.state.topics.get(reader.topic) else { return Ok(Selection::default()) };
+        let Some(subscription) = self.state.pop.get_mut(reader) else { return Ok(Selection::default()) };
+        let log = &self.reader;
+        let mut read = |entry: &crate::state::index::Entry| {
+            let bytes = log.read(entry.lsn, entry.length).ok()?;
+            match crate::log::record::decode(&bytes) {
+                Ok((crate::log::record::Record::Message(message), _)) => Some(message.properties),
+                _ => None,
+            }
+        };
+        select::select(reader, subscription, topic, &mut self.state.index, &want, &mut read).map_err(|error| damaged(&error))
+    }
+
+    fn commit_leases(&mut self, ask: &Ask, until: u64, selection: Selection) -> Vec<Pick> {
+        let lease = |queue: u32, fetch_end: u64, offsets: Vec<u64>, now_ms: u64| {
+            Event::Leased(Leased {
+                group: ask.reader.group,
+                topic: ask.reader.topic,
+                queue,
+                fetch_end,
+                offsets: offsets::pack(offsets),
+                visible_at_ms: until,
+                session: if ask.session_bound { ask.client } else { 0 },
+                attempt: ask.attempt,
+                leased_at_ms: now_ms,
+                client: ask.client,
+            })
+        };
+        let mut redeliveries = selection.redeliveries;
+        redeliveries.sort_unstable_by_key(|pick| (pick.queue, pick.offset));
+        for run in redeliveries.chunk_by(|a, b| a.queue == b.queue) {
+            let offsets = run.iter().map(|pick| pick.offset).collect();
+            self.commit(lease(run[0].queue, 0, offsets, self.now_ms));
+        }
+        let mut picks = redeliveries;
+        for run in selection.fresh {
+            let offsets = run.picks.iter().map(|pick| pick.offset).collect();
+            self.commit(lease(run.queue, run.fetch_end, offsets, self.now_ms));
+            picks.extend(run.picks);
+        }
+        picks
+    }
+
+    /// The answer this attempt got before, if its leases still run.
+    fn repeat(&mut self, ask: &Ask) -> Option<Vec<Grant>> {
+        let reader = ask.reader;
+        let again = self.state.pop.get(reader)?.repeat(ask.attempt, self.now_ms)?;
+        let mut grants = Vec::with_capacity(again.len());
+        for granted in again {
+            let row = *self.state.pop.get(reader)?.row(granted.queue, granted.offset)?;
+            let key = QueueKey { topic: reader.topic, queue: granted.queue };
+            let entry = self.state.index.get(key, granted.offset).ok().flatten()?;
+            let Row { generation, deliveries, visible_at_ms, .. } = row;
+            let pick = Pick { queue: granted.queue, offset: granted.offset, entry, generation, attempt: u32::from(deliveries) };
+            grants.push(self.grant(reader, pick, visible_at_ms));
+        }
+        Some(grants)
+    }
+
+    fn grant(&self, reader: Reader, pick: Pick, visible_at_ms: u64) -> Grant {
+        let handle = self.handle(reader, pick.queue, pick.offset, pick.generation);
+        let Pick { entry, attempt, .. } = pick;
+        Grant { lsn: entry.lsn, length: entry.length, handle, attempt, visible_at_ms }
+    }
+
+    fn handle(&self, reader: Reader, queue: u32, offset: u64, generation: u32) -> ReceiptHandle {
+        let cursor = self.state.pop.get(reader).and_then(|s| s.cursors.get(queue as usize));
+        ReceiptHandle {
+            key_id: self.state.newest_handle_key().map_or(0, |(id, _)| id),
+            store_group: self.store_group,
+            group: reader.group,
+            topic: reader.topic,
+            queue,
+            epoch: cursor.map_or(0, |cursor| cursor.epoch),
+            offset,
+            generation,
+        }
+    }
+
+    fn parse_ask(&mut self, request: &PopRequest) -> Result<(Reader, Filter), Error> {
+        let filter = Filter::parse(request.filter.as_ref())?;
+        let topic = self.state.topics.named(&request.topic).ok_or_else(|| topic_not_found(&request.topic))?;
+        if !topic.is_readable() {
+            return Err(Error::new(Reason::Forbidden, format!("topic {:?} does not give messages; its permission is {}", request.topic, topic.settings.permission().as_str_name())));
+        }
+        let topic = topic.settings.id;
+        let group = self.find_or_create_group(&request.group, request.create_group)?;
+        Ok((Reader { group, topic }, filter))
+    }
+
+    fn find_or_create_group(&mut self, name: &str, create: bool) -> Result<u32, Error> {
+        if let Some(group) = self.state.groups.named(name) {
+            if group.consume_disabled {
+                return Err(Error::new(Reason::Forbidden, format!("group {name:?} may not consume; enable it with: centaur group update {name} --consume enabled")));
+            }
+            return Ok(group.id);
+        }
+        if !create || !self.config.create_groups {
+            return Err(catalog::group_not_found(name));
+        }
+        let parsed = GroupName::parse(name).map_err(|invalid| Error::new(Reason::Invalid, invalid.to_string()))?;
+        let group = catalog::new_group(self.state.groups.next_id(), parsed.as_str(), self.now_ms);
+        let id = group.id;
+        self.commit(Event::GroupSet(group));
+        Ok(id)
+    }
+
+    /// Gives a group its first position in every queue of a topic at once: the beginning of a young
+    /// queue, else the last message that is there.
+    fn start_reading(&mut self, reader: Reader) -> Result<(), Error> {
+        if self.state.pop.get(reader).is_some_and(|subscription| subscription.started) {
+            return Ok(());
+        }
+        let end = self.log.next();
+        let Some(topic) = self.state.topics.get(reader.topic) else { return Ok(()) };
+        let queues = topic.queues.clone();
+        let mut positions = Vec::with_capacity(queues.len());
+        for (queue, ends) in (0..).zip(queues) {
+            let key = QueueKey { topic: reader.topic, queue };
+            let first = self.state.index.get(key, 0).map_err(|error| damaged(&error))?;
+            let young = ends.start == 0 && first.is_none_or(|entry| end.0 - entry.lsn.0.min(end.0) <= YOUNG_LOG_BYTES);
+            let offset = if young { 0 } else { ends.end.saturating_sub(1).max(ends.start) };
+            positions.push(Position { queue, offset });
+        }
+        self.commit(Event::CursorsSet(CursorsSet { group: reader.group, topic: reader.topic, positions }));
+        Ok(())
+    }
+
+    /// Settles leases for good; each entry has its own outcome.
+    pub fn ack(&mut self, entries: &[centaur_apis::store::AckEntry]) -> Vec<Option<Error>> {
+        let mut settled: Vec<(Reader, u32, u64)> = Vec::with_capacity(entries.len());
+        let mut outcomes = Vec::with_capacity(entries.len());
+        for entry in entries {
+            match self.find_lease(&entry.group, &entry.topic, &entry.handle) {
+                Ok(Found::Held(lease, _)) => {
+                    settled.push((lease.reader, lease.queue, lease.offset));
+                    outcomes.push(None);
+                }
+                Ok(Found::Finished) => outcomes.push(None),
+                Err(error) => outcomes.push(Some(error)),
+            }
+        }
+        settled.sort_unstable();
+        settled.dedup();
+        metrics::acked(settled.len() as u64);
+        for run in settled.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
+            let (reader, queue, _) = run[0];
+            let offsets = offsets::pack(run.iter().map(|(_, _, offset)| *offset));
+            self.commit(Event::Acked(Acked { group: reader.group, topic: reader.topic, queue, offsets }));
+        }
+        outcomes
+    }
+
+    /// Gives a lease another end; the message gets another handle.
+    pub fn change_visibility(&mut self, request: &ChangeVisibilityRequest) -> Result<ReceiptHandle, Error> {
+        let (lease, row) = match self.find_lease(&request.group, &request.topic, &request.handle)? {
+            Found::Held(lease, row) => (lease, row),
+            Found::Finished => return Err(invalid_handle("the message is settled already")),
+        };
+        self.commit(Event::VisibilityChanged(VisibilityChanged {
+            group: lease.reader.group,
+            topic: lease.reader.topic,
+            queue: lease.queue,
+            offset: lease.offset,
+            visible_at_ms: self.now_ms + request.invisible_ms.min(INVISIBLE_MS_MAX),
+            uncounted: request.uncounted,
+            keeps_handle: false,
+        }));
+        Ok(self.handle(lease.reader, lease.queue, lease.offset, row.generation + 1))
+    }
+
+    /// Moves one leased message to its group's dead-letter topic; once, however often it is asked.
+    pub fn dead_letter(&mut self, request: &DeadLetterRequest) -> Result<(), Error> {
+        let lease = if request.handle.is_empty() {
+            self.find_by_message_id(request)?
+        } else {
+            match self.find_lease(&request.group, &request.topic, &request.handle)? {
+                Found::Held(lease, _) => Some(lease),
+                Found::Finished => None,
+            }
+        };
+        let Some(lease) = lease else { return Ok(()) };
+        self.check_space()?;
+        self.bury(lease).then_some(()).ok_or_else(|| Error::new(Reason::Failed, "message cannot be read, so it cannot be moved to the dead-letter topic"))
+    }
+
+    /// Ends a client: what is leased for as long as it lives is visible again. Says how much.
+    pub fn end_session(&mut self, client: &str, group: &str) -> u64 {
+        let session = hash64(client.as_bytes());
+        let held = self.state.pop.rows_held(session);
+        if held == 0 {
+            return 0;
+        }
+        let group = if group.is_empty() { 0 } else { self.state.groups.named(group).map_or(u32::MAX, |group| group.id) };
+        self.commit(Event::SessionEnded(SessionEnded { session, visible_at_ms: self.now_ms, group }));
+        held - self.state.pop.rows_held(session)
+    }
+
+    /// Notes that clients were heard from.
+    pub fn touch(&mut self, clients: &[String]) {
+        for client in clients {
+            let session = hash64(client.as_bytes());
+            if self.state.pop.rows_held(session) > 0 {
+                self.seen.insert(session, self.now_ms);
+            }
+        }
+    }
+
+    /// Ends leases whose receiver went away before it got them; the delivery does not count.
+    fn give_back(&mut self, reader: Reader, grants: &[Grant]) {
+        if self.check_alive().is_err() {
+            return;
+        }
+        for grant in grants {
+            let ReceiptHandle { queue, offset, generation, .. } = grant.handle;
+            let current = self.state.pop.get(reader).and_then(|s| s.row(queue, offset));
+            if current.is_some_and(|row| row.generation == generation && row.hold == Hold::Leased) {
+                self.commit(Event::VisibilityChanged(VisibilityChanged {
+                    group: reader.group,
+                    topic: reader.topic,
+                    queue,
+                    offset,
+                    visible_at_ms: self.now_ms,
+                    uncounted: true,
+                    keeps_handle: false,
+                }));
+            }
+        }
+    }
+
+    /// A handle as clients carry it.
+    pub fn seal(&self, handle: &ReceiptHandle) -> String {
+        self.state.newest_handle_key().map(|(_, key)| handle.seal(key)).unwrap_or_default()
+    }
+
+    fn find_lease(&self, group: &str, topic: &str, handle: &str) -> Result<Found, Error> {
+        let Some(handle) = ReceiptHandle::open(handle, |id| self.state.handle_keys.get(&id)) else {
+            metrics::forged_handle();
+            return Err(invalid_handle("it was not made by this store"));
+        };
+        let reader = Reader { group: handle.group, topic: handle.topic };
+        let same = handle.store_group == self.store_group
+            && self.state.topics.get(handle.topic).is_some_and(|t| t.settings.name == topic)
+            && self.state.groups.get(handle.group).is_some_and(|g| g.name == group);
+        if !same {
+            return Err(invalid_handle("it belongs to another group or topic"));
+        }
+        let cursor = self.state.pop.get(reader).and_then(|s| s.cursors.get(handle.queue as usize));
+        let Some(cursor) = cursor.filter(|cursor| cursor.epoch == handle.epoch) else {
+            return Err(invalid_handle("the group's position was changed since"));
+        };
+        let lease = Lease { reader, queue: handle.queue, offset: handle.offset };
+        match cursor.rows.get(&handle.offset) {
+            None if handle.offset < cursor.fetch => Ok(Found::Finished),
+            None => Err(invalid_handle("it names a message that was not delivered")),
+            Some(row) if row.generation != handle.generation => Err(invalid_handle("the message was delivered again or has another handle")),
+            Some(row) if row.visible_at_ms <= self.now_ms => Err(invalid_handle("its invisible time is over")),
+            Some(row) => Ok(Found::Held(lease, *row)),
+        }
+    }
+
+    /// A lease of a client, found by the message's id: some clients forget their handle.
+    fn find_by_message_id(&mut self, request: &DeadLetterRequest) -> Result<Option<Lease>, Error> {
+        let topic = self.state.topics.named(&request.topic).ok_or_else(|| topic_not_found(&request.topic))?.settings.id;
+        let group = self.state.groups.named(&request.group).ok_or_else(|| catalog::group_not_found(&request.group))?.id;
+        let reader = Reader { group, topic };
+        let client = hash64(request.client.as_bytes());
+        for message in self.messages_with_key(topic, &request.message_id, usize::MAX) {
+            if fields::text(&message.properties, system::MESSAGE_ID) != Some(&request.message_id) {
+                continue;
+            }
+            let row = self.state.pop.get(reader).and_then(|s| s.row(message.queue, message.offset));
+            if row.is_some_and(|row| row.client == client && row.visible_at_ms > self.now_ms) {
+                return Ok(Some(Lease { reader, queue: message.queue, offset: message.offset }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Moves messages that were delivered as often as allowed, and are due again, to the
+    /// dead-letter topic.
+    pub(super) fn bury_dead(&mut self, reader: Reader) {
+        let attempts_max = self.state.groups.get(reader.group).map_or(u32::MAX, |group| group.max_attempts);
+        let Some(subscription) = self.state.pop.get(reader) else { return };
+        let due = subscription.due(self.now_ms).take(4 * BURIED_MAX);
+        let dead: Vec<Lease> = due
+            .filter(|(_, _, row)| u32::from(row.deliveries) >= attempts_max)
+            .map(|(queue, offset, _)| Lease { reader, queue, offset })
+            .take(BURIED_MAX)
+            .collect();
+        for lease in dead {
+            if self.check_space().is_err() || !self.bury(lease) {
+                self.commit(Event::VisibilityChanged(VisibilityChanged {
+                    group: reader.group,
+                    topic: reader.topic,
+                    queue: lease.queue,
+                    offset: lease.offset,
+                    visible_at_ms: self.now_ms + BURY_RETRY_MS,
+                    uncounted: false,
+                    keeps_handle: true,
+                }));
+            }
+        }
+    }
+
+    /// Moves one message to the dead-letter topic, in one block. `false`: it cannot be read.
+    fn bury(&mut self, lease: Lease) -> bool {
+        let Lease { reader, queue, offset } = lease;
+        let key = QueueKey { topic: reader.topic, queue };
+        let Ok(Some(entry)) = self.state.index.get(key, offset) else { return false };
+        let Some(original) = self.read_message(entry.lsn, entry.length) else { return false };
+        let names = self.state.topics.get(reader.topic).zip(self.state.groups.get(reader.group));
+        let Some((topic, group)) = names.map(|(topic, group)| (topic.settings.name.clone(), group.name.clone())) else { return false };
+        let grave = format!("{DEAD_LETTER_PREFIX}{group}");
+        let id = self.dead_letter_topic(&grave);
+        self.reserve(original.encoded_len() + grave.len() + topic.len() + 1024);
+        let next = self.state.topics.get(id).and_then(|topic| topic.queues.first()).map_or(0, |queue| queue.end);
+        let head = rename(&original.head, &grave);
+        let properties = with_origin(&original, &topic);
+        self.commit(Event::DeadLettered(DeadLettered { group: reader.group, topic: reader.topic, queue, offset }));
+        self.commit_message(&Message::new(id, 0, next, self.now_ms, head, properties, original.body));
+        tracing::info!(topic, group, queue, offset, dead_letter_topic = grave, "message moved to the dead-letter topic");
+        metrics::dead_lettered();
+        true
+    }
+
+    fn dead_letter_topic(&mut self, name: &str) -> u32 {
+        if let Some(topic) = self.state.topics.named(name) {
+            return topic.settings.id;
+        }
+        let id = self.state.topics.next_id();
+        self.commit(Event::TopicSet(log::Topic {
+            id,
+            name: name.to_owned(),
+            r#type: TopicType::Mixed.into(),
+            queues: 1,
+            permission: Permission::ReadWrite.into(),
+            created_ms: self.now_ms,
+            version: 1,
+        }));
+        id
+    }
+}
+
+/// A place that someone holds.
+#[derive(Clone, Copy, Debug)]
+struct Lease {
+    reader: Reader,
+    queue: u32,
+    offset: u64,
+}
+
+enum Found {
+    Held(Lease, Row),
+    /// Settled already: asking again is no error.
+    Finished,
+}
+
+fn attempt_hash(client: &str, attempt: &str) -> u64 {
+    if attempt.is_empty() { 0 } else { hash64(format!("{client}\0{attempt}").as_bytes()) }
+}
+
+fn invalid_handle(why: &str) -> Error {
+    Error::new(Reason::InvalidHandle, format!("receipt handle is not valid: {why}"))
+}
+
+fn damaged(error: &dyn std::fmt::Display) -> Error {
+    tracing::error!(%error, "index cannot be read");
+    metrics::damaged();
+    Error::new(Reason::Damaged, format!("index cannot be read: {error}"))
+}
+
+/// The encoded head of a message under another topic; its user properties stay as they are.
+fn rename(head: &[u8], topic: &str) -> Bytes {
+    let topic = v2::Resource { name: topic.to_owned(), ..Default::default() };
+    let mut renamed = BytesMut::new();
+    prost::encoding::message::encode(message::TOPIC, &topic, &mut renamed);
+    for (number, value) in fields::Fields::new(head) {
+        if let (message::USER_PROPERTIES, Value::Bytes(entry)) = (number, value) {
+            prost::encoding::bytes::encode(number, &entry.to_vec(), &mut renamed);
+        }
+    }
+    renamed.freeze()
+}
+
+/// Encoded system properties that also say where a dead message came from.
+fn with_origin(original: &Message, topic: &str) -> Bytes {
+    let message_id = fields::text(&original.properties, system::MESSAGE_ID).unwrap_or_default().to_owned();
+    let origin = v2::DeadLetterQueue { topic: topic.to_owned(), message_id };
+    let mut properties = BytesMut::from(original.properties.as_ref());
+    prost::encoding::message::encode(system::DEAD_LETTER_QUEUE, &origin, &mut properties);
+    debug_assert!(v2::SystemProperties::decode(properties.as_ref()).is_ok());
+    properties.freeze()
+}
+
+/// Whether a topic is one that the system makes.
+pub(super) fn is_system(name: &str) -> bool {
+    TopicName::parse(name).is_ok_and(|name| name.is_derived())
+}

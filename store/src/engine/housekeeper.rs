@@ -1,0 +1,114 @@
+//! Writes index runs and snapshots in the background, so that sealing a segment does not hold up
+//! those who send.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
+    thread,
+};
+
+use centaur_apis::units::Lsn;
+
+use super::{Command, Machine};
+use crate::{
+    log::SegmentInfo,
+    state::{
+        index::{Open, Run},
+        snapshot_file,
+    },
+};
+
+/// No snapshot yet.
+const NONE: u64 = u64::MAX;
+
+struct Sealed {
+    open: Arc<Open>,
+    segment: SegmentInfo,
+    at: Lsn,
+    snapshot: Vec<u8>,
+}
+
+/// The background thread and the work it has.
+pub struct Housekeeper {
+    work: Option<mpsc::Sender<Sealed>>,
+    thread: Option<thread::JoinHandle<()>>,
+    replay_from: Arc<AtomicU64>,
+}
+
+impl Housekeeper {
+    pub fn start(data_dir: &Path, commands: mpsc::SyncSender<Command>) -> io::Result<Self> {
+        let (work, sealed) = mpsc::channel();
+        let replay_from = Arc::new(AtomicU64::new(oldest_snapshot(data_dir)));
+        let dir = data_dir.to_owned();
+        let kept = Arc::clone(&replay_from);
+        let run = move || {
+            for segment in sealed {
+                keep(&dir, segment, &commands, &kept);
+            }
+        };
+        let thread = thread::Builder::new().name("store-housekeeper".to_owned()).spawn(run)?;
+        Ok(Self { work: Some(work), thread: Some(thread), replay_from })
+    }
+
+    /// Has a sealed segment's index run and a snapshot written.
+    pub fn seal(&self, open: Arc<Open>, segment: SegmentInfo, at: Lsn, snapshot: Vec<u8>) {
+        let sealed = Sealed { open, segment, at, snapshot };
+        if self.work.as_ref().is_none_or(|work| work.send(sealed).is_err()) {
+            tracing::error!(base_lsn = segment.base.0, "background thread is gone; the index run is rebuilt at the next start");
+        }
+    }
+
+    /// Where a start would begin to read if the newest snapshot were lost; none without snapshots.
+    pub fn replay_from(&self) -> Option<Lsn> {
+        let lsn = self.replay_from.load(Ordering::Acquire);
+        (lsn != NONE).then_some(Lsn(lsn))
+    }
+
+    /// Waits until everything handed over is written.
+    pub fn finish(&mut self) {
+        self.work = None;
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("background thread panicked");
+        }
+    }
+}
+
+fn keep(dir: &Path, sealed: Sealed, commands: &mpsc::SyncSender<Command>, replay_from: &AtomicU64) {
+    let Sealed { open, segment, at, snapshot } = sealed;
+    let path = run_path(dir, segment.base);
+    match open.write(&path, segment.base, segment.end).and_then(|()| Run::open(&path)) {
+        Ok(run) => {
+            let job = Box::new(move |machine: &mut Machine| machine.adopt(run));
+            // A full queue only delays it: the thread is alive, or everything ends anyway.
+            let _ = commands.send(Command::Job { bytes: 0, job, permit: None });
+        }
+        // The index stays in memory, and the next start rebuilds the run from its segment.
+        Err(error) => tracing::error!(path = %path.display(), %error, "index run cannot be written"),
+    }
+    match snapshot_file::save(dir, at, &snapshot) {
+        Ok(()) => replay_from.store(oldest_snapshot(dir), Ordering::Release),
+        Err(error) => tracing::error!(at_lsn = at.0, %error, "snapshot cannot be written; the next start reads more of the log"),
+    }
+}
+
+impl Machine {
+    fn adopt(&mut self, run: Run) {
+        self.state.index.adopt(run);
+    }
+}
+
+/// The file of a segment's index run.
+pub fn run_path(dir: &Path, base: Lsn) -> PathBuf {
+    dir.join("log").join(format!("{:020}.idx", base.0))
+}
+
+fn oldest_snapshot(dir: &Path) -> u64 {
+    snapshot_file::kept(dir).into_iter().min().map_or(NONE, |lsn| lsn.0)
+}

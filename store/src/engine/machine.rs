@@ -1,0 +1,310 @@
+//! The one owner of the log's writing half and of derived state. Jobs decide on state, records go
+//! into the open block and are applied at once; answers leave when the block is confirmed.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::mpsc,
+};
+
+use bytes::BytesMut;
+use centaur_apis::{
+    log::{Control, control::Event},
+    store::{Error, Reason},
+    units::{Lsn, Term},
+};
+use prost::Message as _;
+use tokio::sync::{oneshot, watch};
+
+use super::{Answer, Command, consume::Ask, housekeeper::Housekeeper};
+use crate::{
+    clock::StoreTime,
+    config::{Config, Flush},
+    log::{
+        self, BLOCK_HEADER_BYTES, DiskStage, Log,
+        record::{self, Message, Record},
+    },
+    metrics,
+    state::{State, pop::Reader},
+    wait::Waiters,
+};
+
+/// A block is closed when it is this large.
+pub(super) const BLOCK_BYTES: usize = 1 << 20;
+/// The open index is sealed when it takes this much memory, however small the segment still is.
+const INDEX_BYTES_MAX: usize = 128 << 20;
+/// Room a block keeps for what upkeep may add to it.
+const SLACK: usize = 64 << 10;
+
+/// Gives a job's outcome to whoever waits: nothing wrong, or why it may not have happened.
+type Pending = (Lsn, Answer);
+
+pub struct Machine {
+    pub(super) config: Config,
+    pub(super) state: State,
+    pub(super) log: Log,
+    pub(super) reader: log::Reader,
+    pub(super) store_group: u32,
+    pub(super) now_ms: u64,
+    pub(super) waiters: Waiters<Ask>,
+    /// Subscriptions that may have something for a parked poll.
+    pub(super) runnable: HashSet<Reader>,
+    /// When each client with leases of its own was last heard from, store time.
+    pub(super) seen: HashMap<u64, u64>,
+    pub(super) housekeeper: Housekeeper,
+    pub(super) commands: mpsc::SyncSender<Command>,
+    pub(super) upkeep: super::upkeep::Schedule,
+    pub(super) confirmed: Lsn,
+    pub(super) facts: super::Facts,
+    time: StoreTime,
+    body: BytesMut,
+    records: u32,
+    pending: Vec<Pending>,
+    failure: Option<String>,
+    failed: watch::Sender<Option<String>>,
+}
+
+/// What a machine is made of.
+pub(super) struct Parts {
+    pub config: Config,
+    pub state: State,
+    pub log: Log,
+    pub reader: log::Reader,
+    pub store_group: u32,
+    pub time: StoreTime,
+    pub commands: mpsc::SyncSender<Command>,
+    pub failed: watch::Sender<Option<String>>,
+    pub facts: super::Facts,
+}
+
+impl Machine {
+    pub(super) fn new(parts: Parts) -> std::io::Result<Self> {
+        let mut time = parts.time;
+        let housekeeper = Housekeeper::start(&parts.config.data_dir, parts.commands.clone())?;
+        Ok(Self {
+            now_ms: time.now_ms(),
+            confirmed: parts.log.durable(),
+            config: parts.config,
+            state: parts.state,
+            log: parts.log,
+            reader: parts.reader,
+            store_group: parts.store_group,
+            waiters: Waiters::default(),
+            runnable: HashSet::new(),
+            seen: HashMap::new(),
+            housekeeper,
+            commands: parts.commands,
+            upkeep: super::upkeep::Schedule::default(),
+            facts: parts.facts,
+            time,
+            body: BytesMut::new(),
+            records: 0,
+            pending: Vec::new(),
+            failure: None,
+            failed: parts.failed,
+        })
+    }
+
+    pub(super) fn read_clock(&mut self) {
+        self.now_ms = self.time.now_ms();
+    }
+
+    /// Whether the open block holds enough to be written.
+    pub(super) fn block_is_full(&self) -> bool {
+        self.body.len() >= BLOCK_BYTES
+    }
+
+    /// Makes sure the open block can take `bytes` more; writes it and begins another if not.
+    pub(super) fn reserve(&mut self, bytes: usize) {
+        let index_full = self.state.index.open_bytes() >= INDEX_BYTES_MAX;
+        if self.body.is_empty() && (index_full || self.log.room() < (bytes + SLACK) as u64) {
+            self.roll();
+        } else if self.log.room() < (self.body.len() + bytes + SLACK) as u64 {
+            self.write_block();
+            self.reserve(bytes);
+        }
+    }
+
+    /// Puts an event into the open block and applies it.
+    pub(super) fn commit(&mut self, event: Event) {
+        let control = Control { event: Some(event) };
+        self.reserve(record::control_len(&control));
+        record::encode_control(&control, &mut self.body);
+        self.records += 1;
+        if let Some(event) = &control.event {
+            let applied = self.state.apply_event(event);
+            metrics::expired_unconsumed(applied.expired_unconsumed);
+        }
+    }
+
+    /// Puts a message into the open block and applies it. The caller has reserved room.
+    pub(super) fn commit_message(&mut self, message: &Message) {
+        let lsn = self.log.next().plus(BLOCK_HEADER_BYTES + self.body.len() as u64);
+        let before = self.body.len();
+        message.encode(&mut self.body);
+        self.records += 1;
+        let length = u32::try_from(self.body.len() - before).expect("a record is shorter than 4 GiB");
+        self.state.apply_message(lsn, length, message, false);
+        for reader in self.waiters.readers_of(message.topic) {
+            self.runnable.insert(reader);
+        }
+    }
+
+    /// Has an answer given once everything decided so far is confirmed.
+    pub(super) fn answer_when_confirmed(&mut self, answer: Answer) {
+        let end = if self.body.is_empty() { self.log.next() } else { Lsn(u64::MAX) };
+        self.pending.push((end, answer));
+    }
+
+    /// Writes the open block, has it confirmed and lets the answers go.
+    pub(super) fn write_block(&mut self) {
+        if self.failure.is_some() {
+            self.body.clear();
+        }
+        if !self.body.is_empty() {
+            let body = std::mem::take(&mut self.body).freeze();
+            let records = std::mem::take(&mut self.records);
+            match self.append(body, records) {
+                Ok(end) => self.close_pending(end),
+                Err(failure) => self.fail(&failure),
+            }
+        }
+        self.settle_pending();
+    }
+
+    /// Makes everything written durable. Errors poison the machine.
+    pub(super) fn sync(&mut self) {
+        if self.failure.is_some() || self.log.durable() == self.log.written() {
+            return;
+        }
+        if let Err(failure) = self.log.sync() {
+            self.fail(&failure);
+            self.settle_pending();
+        }
+    }
+
+    /// The commit step of a group of one: what this node has at the promised level is agreed.
+    fn append(&mut self, body: bytes::Bytes, records: u32) -> Result<Lsn, log::Failure> {
+        let appended = self.log.append(body, records, self.now_ms, Term(1))?;
+        self.confirmed = match self.config.flush {
+            Flush::Sync => self.log.sync()?,
+            Flush::Async => appended.end,
+        };
+        self.log.set_confirmed(self.confirmed);
+        Ok(appended.end)
+    }
+
+    fn close_pending(&mut self, end: Lsn) {
+        for (at, _) in self.pending.iter_mut().rev() {
+            if at.0 != u64::MAX {
+                break;
+            }
+            *at = end;
+        }
+    }
+
+    fn settle_pending(&mut self) {
+        if let Some(failure) = self.failure.clone() {
+            for (_, answer) in self.pending.drain(..) {
+                answer(Err(unknown(&failure)));
+            }
+            return;
+        }
+        let confirmed = self.confirmed;
+        let ready = self.pending.iter().take_while(|(end, _)| *end <= confirmed).count();
+        for (_, answer) in self.pending.drain(..ready) {
+            answer(Ok(()));
+        }
+    }
+
+    /// Seals the open segment; its index run and a snapshot are written in the background.
+    fn roll(&mut self) {
+        match self.log.roll() {
+            Ok(sealed) => {
+                let at = self.log.next();
+                let open = self.state.index.seal(sealed.base, sealed.end);
+                let snapshot = self.state.to_snapshot(at).encode_to_vec();
+                self.housekeeper.seal(open, sealed, at, snapshot);
+            }
+            Err(failure) => self.fail(&failure),
+        }
+    }
+
+    /// Stops for good: nothing more is written, nothing more is answered with OK.
+    fn fail(&mut self, failure: &log::Failure) {
+        let text = failure.to_string();
+        tracing::error!(error = %text, lsn = self.log.next().0, "log failed; no more is accepted, the process ends");
+        metrics::poisoned();
+        self.failure = Some(text.clone());
+        self.failed.send_replace(Some(text));
+    }
+
+    /// Why nothing more is accepted, if so.
+    pub(super) fn check_alive(&self) -> Result<(), Error> {
+        let refuse = |failure| Err(Error::new(Reason::Failed, format!("store stopped after a disk failure ({failure})")));
+        self.failure.as_deref().map_or(Ok(()), refuse)
+    }
+
+    /// Refuses what would need space that is not there. Settling goes on as long as anything can.
+    pub(super) fn check_space(&self) -> Result<(), Error> {
+        match self.log.stage() {
+            DiskStage::Ok | DiskStage::Tight => Ok(()),
+            DiskStage::Refusing | DiskStage::Full => {
+                let sentence = "disk is full; sends are accepted again when space returns: free some, or shorten retention";
+                Err(Error::new(Reason::Full, sentence))
+            }
+        }
+    }
+
+    pub(super) fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
+    }
+
+    /// Decodes the message at a place of the log.
+    pub(super) fn read_message(&self, lsn: Lsn, length: u32) -> Option<Message> {
+        match self.reader.read(lsn, length).map(|bytes| record::decode(&bytes)) {
+            Ok(Ok((Record::Message(message), _))) => Some(message),
+            Ok(Ok(_)) => None,
+            Ok(Err(error)) => {
+                tracing::error!(lsn = lsn.0, %error, "message is damaged");
+                metrics::damaged();
+                None
+            }
+            Err(error) => {
+                tracing::error!(lsn = lsn.0, %error, "message cannot be read");
+                metrics::damaged();
+                None
+            }
+        }
+    }
+
+    /// Runs a job and has its outcome answered; what it decided is in the open block.
+    pub(super) fn run<T: Send + 'static>(
+        &mut self,
+        reply: oneshot::Sender<Result<T, Error>>,
+        job: impl FnOnce(&mut Self) -> Result<T, Error>,
+    ) {
+        let outcome = self.check_alive().and_then(|()| job(self));
+        self.answer_when_confirmed(Box::new(move |confirmed| {
+            // A caller that went away has nobody to tell; what was decided stands.
+            let _ = reply.send(confirmed.and(outcome));
+        }));
+    }
+
+    /// Ends the log in order. Everything answered is on disk before the clean marker is.
+    pub(super) fn close(mut self) -> Result<(), log::Failure> {
+        self.write_block();
+        let stopping = Error::new(Reason::Stopping, "store is stopping; try again");
+        self.refuse_waiters(|_| true, &stopping);
+        self.housekeeper.finish();
+        if self.failure.is_some() {
+            return Ok(()); // told already; no clean marker
+        }
+        self.log.close()
+    }
+}
+
+fn unknown(failure: &str) -> Error {
+    let sentence = format!("store stopped after a disk failure ({failure}); whether this was done is unknown");
+    Error::new(Reason::UnknownOutcome, sentence)
+}
+

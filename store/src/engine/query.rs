@@ -1,0 +1,257 @@
+//! Questions that change nothing: what there is, how far groups are, which messages match.
+
+use centaur_apis::{
+    fields::{self, system},
+    hash64,
+    store::{
+        Backlog, DescribeGroupRequest, DescribeGroupResponse, DescribeResponse, DescribeTopicRequest, DescribeTopicResponse, Error,
+        GroupSummary, ListGroupsRequest, ListGroupsResponse, ListTopicsRequest, ListTopicsResponse, QueryMessagesRequest, QueueProgress,
+        QueueState, Reason, TopicProgress, TopicSummary, query_messages_request::By,
+    },
+    units::Lsn,
+};
+
+use super::{Machine, catalog::group_not_found, consume::is_system, produce::topic_not_found};
+use crate::{
+    log::{DiskStage, record::Message},
+    state::{
+        index::{Entry, QueueKey},
+        pop::{Cursor, Hold, Reader},
+        topics::{Queue, Topic},
+    },
+};
+
+/// Names of one answer, unless fewer are asked for.
+const LIST_DEFAULT: usize = 1000;
+/// Messages of one answer, unless another number is asked for.
+const MESSAGES_DEFAULT: u32 = 32;
+const MESSAGES_MAX: u32 = 1000;
+/// Bytes of one answer.
+const BYTES_MAX: u64 = 8 << 20;
+/// Look-up hits that are read to compare their text.
+const HITS_MAX: usize = 10_000;
+
+/// Where one message of an answer is.
+#[derive(Clone, Copy, Debug)]
+pub struct Found {
+    pub lsn: Lsn,
+    pub length: u32,
+}
+
+impl Machine {
+    pub fn list_topics(&self, request: &ListTopicsRequest) -> ListTopicsResponse {
+        let wanted = |topic: &&Topic| request.include_system || !is_system(&topic.settings.name);
+        let summary = |topic: &Topic| TopicSummary {
+            topic: Some(topic.settings.clone()),
+            messages: topic.messages(),
+            last_stored_ms: topic.last_stored_ms(),
+        };
+        ListTopicsResponse {
+            topics: self.state.topics.after(&request.after).filter(wanted).take(limit(request.limit)).map(summary).collect(),
+            total: self.state.topics.after("").filter(wanted).count() as u64,
+        }
+    }
+
+    pub fn describe_topic(&self, request: &DescribeTopicRequest) -> Result<DescribeTopicResponse, Error> {
+        let topic = self.state.topics.named(&request.name).ok_or_else(|| topic_not_found(&request.name))?;
+        let queue_state = |(queue, ends): (u32, &Queue)| QueueState {
+            queue,
+            start: ends.start,
+            end: ends.end,
+            last_stored_ms: ends.last_stored_ms,
+        };
+        let readers = topic.readers.iter().filter_map(|group| self.state.groups.get(*group));
+        Ok(DescribeTopicResponse {
+            topic: Some(topic.settings.clone()),
+            queues: (0..).zip(&topic.queues).map(queue_state).collect(),
+            groups: readers.map(|group| group.name.clone()).collect(),
+        })
+    }
+
+    pub fn list_groups(&mut self, request: &ListGroupsRequest) -> ListGroupsResponse {
+        let groups: Vec<_> = self.state.groups.after(&request.after).take(limit(request.limit)).cloned().collect();
+        let summary = |group: centaur_apis::log::Group| {
+            let backlog = self.group_backlog(group.id);
+            GroupSummary { group: Some(group), backlog: Some(backlog) }
+        };
+        ListGroupsResponse { groups: groups.into_iter().map(summary).collect(), total: self.state.groups.len() as u64 }
+    }
+
+    pub fn describe_group(&mut self, request: &DescribeGroupRequest) -> Result<DescribeGroupResponse, Error> {
+        let group = self.state.groups.named(&request.name).ok_or_else(|| group_not_found(&request.name))?.clone();
+        let readers: Vec<Reader> = self.state.pop.of_group(group.id).map(|(reader, _)| reader).collect();
+        let topics = readers.into_iter().filter_map(|reader| self.progress(reader)).collect();
+        Ok(DescribeGroupResponse { group: Some(group), topics, clients: Vec::new() })
+    }
+
+    pub fn describe(&self) -> DescribeResponse {
+        let stage = match self.log.stage() {
+            DiskStage::Ok => "ok",
+            DiskStage::Tight => "tight",
+            DiskStage::Refusing => "refusing",
+            DiskStage::Full => "full",
+        };
+        DescribeResponse {
+            store_group: self.config.store_group.clone(),
+            leader: true,
+            topics: self.state.topics.len() as u64,
+            groups: self.state.groups.len() as u64,
+            messages: self.state.topics.messages(),
+            log_start_lsn: self.state.start.0,
+            written_lsn: self.log.written().0,
+            durable_lsn: self.log.durable().0,
+            confirmed_lsn: self.confirmed.0,
+            store_time_ms: self.now_ms,
+            disk_stage: stage.to_owned(),
+            failure: self.failure().unwrap_or_default().to_owned(),
+            recovered_ms: self.facts.recovered_ms,
+            was_clean: self.facts.was_clean,
+        }
+    }
+
+    /// Finds messages without touching them. `true`: that is all there are.
+    pub fn query(&mut self, request: &QueryMessagesRequest) -> Result<(Vec<Found>, bool), Error> {
+        let topic = self.state.topics.named(&request.topic).ok_or_else(|| topic_not_found(&request.topic))?;
+        let (id, queues) = (topic.settings.id, topic.queues.len());
+        let limit = match request.limit {
+            0 => MESSAGES_DEFAULT,
+            given => given.min(MESSAGES_MAX),
+        } as usize;
+        let found = match &request.by {
+            Some(By::MessageId(text)) => self.with_text(id, text, system::MESSAGE_ID, limit + 1),
+            Some(By::Key(text)) => self.with_text(id, text, system::KEYS, limit + 1),
+            Some(By::Place(place)) => {
+                let key = QueueKey { topic: id, queue: place.queue };
+                let entry = self.state.index.get(key, place.offset).map_err(|error| damaged(&error))?;
+                entry.into_iter().collect()
+            }
+            Some(By::FromMs(from_ms)) => self.since(id, queues, *from_ms, limit + 1)?,
+            None => return Err(Error::new(Reason::Invalid, "query names nothing to look for: give an id, a key, a time or a place")),
+        };
+        let mut bytes = BYTES_MAX;
+        let fits = |entry: &&Entry| {
+            let fits = bytes >= u64::from(entry.length) || bytes == BYTES_MAX;
+            bytes = bytes.saturating_sub(u64::from(entry.length));
+            fits
+        };
+        let answer: Vec<Found> =
+            found.iter().take(limit).take_while(fits).map(|entry| Found { lsn: entry.lsn, length: entry.length }).collect();
+        let complete = answer.len() == found.len();
+        Ok((answer, complete))
+    }
+
+    /// Messages of a topic under a look-up hash, newest first; their text is not compared yet.
+    pub(super) fn messages_with_key(&mut self, topic: u32, text: &str, limit: usize) -> Vec<Message> {
+        let hits = self.hits(text);
+        let messages = hits.into_iter().filter_map(|lsn| self.read_at(lsn)).map(|(message, _)| message);
+        messages.filter(|message| message.topic == topic).take(limit).collect()
+    }
+
+    fn with_text(&mut self, topic: u32, text: &str, field: u32, limit: usize) -> Vec<Entry> {
+        let mut found = Vec::new();
+        for lsn in self.hits(text) {
+            let Some((message, length)) = self.read_at(lsn) else { continue };
+            if message.topic == topic && fields::texts(&message.properties, field).any(|value| value == text) {
+                found.push(Entry {
+                    lsn,
+                    length,
+                    tag_hash: message.tag_hash,
+                    group_hash: message.group_hash,
+                    stored_ms: message.stored_ms,
+                });
+            }
+            if found.len() == limit {
+                break;
+            }
+        }
+        found
+    }
+
+    fn hits(&mut self, text: &str) -> Vec<Lsn> {
+        match self.state.index.keys(hash64(text.as_bytes()), HITS_MAX) {
+            Ok(hits) => hits,
+            Err(error) => {
+                tracing::error!(%error, "key index cannot be read");
+                Vec::new()
+            }
+        }
+    }
+
+    fn read_at(&self, lsn: Lsn) -> Option<(Message, u32)> {
+        let length = self.reader.record_length(lsn).ok()?;
+        self.read_message(lsn, length).map(|message| (message, length))
+    }
+
+    /// The first messages stored at or after a time, queue by queue, in order of time.
+    fn since(&mut self, topic: u32, queues: usize, from_ms: u64, limit: usize) -> Result<Vec<Entry>, Error> {
+        let mut found = Vec::new();
+        for queue in 0..u32::try_from(queues).unwrap_or(u32::MAX) {
+            let key = QueueKey { topic, queue };
+            let Some(first) = self.state.index.first_at_or_after(key, from_ms).map_err(|error| damaged(&error))? else { continue };
+            let mut entries = Vec::new();
+            self.state.index.range(key, first, limit, &mut entries).map_err(|error| damaged(&error))?;
+            found.extend(entries.into_iter().map(|(_, entry)| entry));
+        }
+        found.sort_unstable_by_key(|entry| (entry.stored_ms, entry.lsn));
+        found.truncate(limit);
+        Ok(found)
+    }
+
+    fn group_backlog(&mut self, group: u32) -> Backlog {
+        let readers: Vec<Reader> = self.state.pop.of_group(group).map(|(reader, _)| reader).collect();
+        let mut total = Backlog::default();
+        for progress in readers.into_iter().filter_map(|reader| self.progress(reader)) {
+            add(&mut total, &progress.backlog.unwrap_or_default());
+        }
+        total
+    }
+
+    fn progress(&mut self, reader: Reader) -> Option<TopicProgress> {
+        let topic = self.state.topics.get(reader.topic)?;
+        let subscription = self.state.pop.get(reader)?;
+        let name = topic.settings.name.clone();
+        let places = topic.queues.iter().zip(&subscription.cursors);
+        let mut queues: Vec<QueueProgress> =
+            (0..).zip(places).map(|(queue, (ends, cursor))| queue_progress(queue, *ends, cursor, self.now_ms)).collect();
+        let mut total = Backlog::default();
+        for queue in &mut queues {
+            let oldest = if queue.committed < queue.end { Some(queue.committed) } else { None };
+            let key = QueueKey { topic: reader.topic, queue: queue.queue };
+            let entry = oldest.and_then(|offset| self.state.index.get(key, offset).ok().flatten());
+            if let (Some(backlog), Some(entry)) = (&mut queue.backlog, entry) {
+                backlog.oldest_ms = entry.stored_ms;
+            }
+            add(&mut total, &queue.backlog.unwrap_or_default());
+        }
+        let polls = u32::try_from(self.waiters.of(reader)).unwrap_or(u32::MAX);
+        Some(TopicProgress { topic: name, backlog: Some(total), queues, polls })
+    }
+}
+
+fn queue_progress(queue: u32, ends: Queue, cursor: &Cursor, now_ms: u64) -> QueueProgress {
+    let fetch = cursor.fetch.max(ends.start);
+    let mut backlog = Backlog { ready: ends.end.saturating_sub(fetch), ..Default::default() };
+    for row in cursor.rows.values() {
+        match row.hold {
+            _ if row.visible_at_ms <= now_ms => backlog.ready += 1,
+            Hold::Leased => backlog.in_flight += 1,
+            Hold::BackingOff => backlog.waiting += 1,
+        }
+    }
+    QueueProgress { queue, end: ends.end, committed: cursor.floor().max(ends.start), fetch, backlog: Some(backlog) }
+}
+
+fn add(total: &mut Backlog, more: &Backlog) {
+    total.ready += more.ready;
+    total.in_flight += more.in_flight;
+    total.waiting += more.waiting;
+    total.oldest_ms = [total.oldest_ms, more.oldest_ms].into_iter().filter(|ms| *ms > 0).min().unwrap_or_default();
+}
+
+fn limit(asked: u32) -> usize {
+    if asked == 0 { LIST_DEFAULT } else { (asked as usize).min(10 * LIST_DEFAULT) }
+}
+
+fn damaged(error: &dyn std::fmt::Display) -> Error {
+    Error::new(Reason::Damaged, format!("index cannot be read: {error}"))
+}

@@ -1,0 +1,202 @@
+//! From a directory to a running store: open the log, load the newest snapshot, apply what came
+//! after, start the thread.
+
+use std::{
+    io,
+    sync::{Arc, mpsc},
+    thread::JoinHandle,
+    time::Instant,
+};
+
+use bytes::Bytes;
+use centaur_apis::{
+    hash64,
+    log::{HandleKey, Snapshot, control::Event},
+    names::{Invalid, StoreGroupName},
+    units::Lsn,
+};
+use prost::Message as _;
+use thiserror::Error;
+use tokio::sync::watch;
+
+use super::{COMMANDS_MAX, Command, Facts, Handle, Machine, housekeeper::run_path, machine::Parts, spawn};
+use crate::{
+    clock::{Clock, StoreTime},
+    config::Config,
+    log::{self, Io, Log, Options, Reader, SegmentInfo, record::Record},
+    metrics,
+    state::{
+        State,
+        index::{Open, Run, RunError},
+        snapshot_file,
+    },
+};
+
+/// Why a store does not start.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    #[error(transparent)]
+    Log(#[from] log::OpenError),
+    #[error("{0}")]
+    Name(#[from] Invalid),
+    #[error("log begins at {start} but no snapshot says what came before; restore the snapshot directory, or start with --salvage and lose every group's position")]
+    NoSnapshot { start: Lsn },
+    #[error("record at {lsn} cannot be read: {error}; restore it from a backup, or start with --salvage and lose what follows")]
+    Record { lsn: Lsn, error: log::record::Malformed },
+    #[error("log cannot be read: {0}")]
+    Read(#[from] log::ReadError),
+    #[error("index run cannot be made: {0}")]
+    Run(#[from] RunError),
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+/// A running store: the way to its thread, and the thread.
+pub struct Engine {
+    pub handle: Handle,
+    pub reader: Reader,
+    pub facts: Facts,
+    commands: mpsc::SyncSender<Command>,
+    thread: Option<JoinHandle<Result<(), log::Failure>>>,
+}
+
+impl Engine {
+    /// Opens and recovers a data directory. Blocking.
+    pub fn open(config: Config, clock: Box<dyn Clock>, io: Arc<dyn Io>) -> Result<Self, OpenError> {
+        let started = Instant::now();
+        let options = Options {
+            dir: config.data_dir.clone(),
+            store_group: StoreGroupName::parse(&config.store_group)?,
+            segment_bytes: config.segment_bytes,
+            tail_bytes: config.tail_bytes,
+            salvage: config.salvage,
+        };
+        let mut opened = log::open(options, io)?;
+        let (state, replayed) = recover(&config, &mut opened.log, &opened.reader, &opened.recovery.segments)?;
+        let recovered_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        metrics::recovery(started.elapsed().as_secs_f64());
+        let facts = Facts {
+            recovered_ms,
+            was_clean: opened.recovery.was_clean,
+            replayed,
+            cut: opened.recovery.cut.map(|(at, bytes)| (at.0, bytes)),
+        };
+        let (commands, waiting) = mpsc::sync_channel(COMMANDS_MAX);
+        let (failed, failure) = watch::channel(None);
+        let store_group = u32::try_from(hash64(config.store_group.as_bytes()) & u64::from(u32::MAX)).unwrap_or_default();
+        let mut machine = Machine::new(Parts {
+            time: StoreTime::new(clock, opened.recovery.last_store_ms),
+            state,
+            log: opened.log,
+            reader: opened.reader.clone(),
+            store_group,
+            commands: commands.clone(),
+            failed,
+            facts: facts.clone(),
+            config,
+        })?;
+        machine.make_handle_key();
+        let thread = spawn(machine, waiting)?;
+        let handle = Handle::new(commands.clone(), failure);
+        Ok(Self { handle, reader: opened.reader, facts, commands, thread: Some(thread) })
+    }
+
+    /// Ends the store in order: everything answered is on disk, and the next start finds the clean
+    /// marker. Blocking.
+    pub fn close(&mut self) -> Result<(), log::Failure> {
+        let Some(thread) = self.thread.take() else { return Ok(()) };
+        let _ = self.commands.send(Command::Stop); // fails only when the thread has ended already
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            tracing::error!(%error, "store did not close cleanly");
+        }
+    }
+}
+
+impl Machine {
+    /// Every store group has a key of its own to make receipt handles with.
+    fn make_handle_key(&mut self) {
+        if self.state.newest_handle_key().is_none() {
+            let key = log::random_bytes();
+            self.commit(Event::HandleKey(HandleKey { id: 1, key: Bytes::copy_from_slice(&key) }));
+            self.write_block();
+        }
+    }
+}
+
+/// State as it was when the log ended: the newest snapshot, and every record after it.
+fn recover(config: &Config, log: &mut Log, reader: &Reader, segments: &[SegmentInfo]) -> Result<(State, u64), OpenError> {
+    let start = segments.first().map_or(Lsn(0), |segment| segment.base);
+    let snapshot = snapshot_file::load_newest(&config.data_dir, log.next());
+    let (mut state, from) = match snapshot.and_then(|(at, bytes)| Some((at, Snapshot::decode(bytes).ok()?))) {
+        Some((at, snapshot)) => (State::from_snapshot(snapshot), at),
+        None if start == Lsn(0) || config.salvage => (State::default(), start),
+        None => return Err(OpenError::NoSnapshot { start }),
+    };
+    let mut replayed = 0;
+    for segment in segments {
+        let run = if segment.sealed { open_or_rebuild(config, reader, segment)? } else { None };
+        if let Some(run) = run {
+            state.index.adopt(run);
+        }
+        if segment.end > from {
+            replayed += replay(&mut state, reader, from.max(segment.base), segment)?;
+        }
+    }
+    // Segments whose retirement was recorded but whose files were still there.
+    for segment in segments.iter().filter(|segment| segment.sealed && segment.end <= state.start) {
+        state.index.remove_oldest(segment.base);
+        if let Err(error) = log.remove_oldest(segment.base) {
+            tracing::warn!(base_lsn = segment.base.0, %error, "retired segment cannot be removed");
+        }
+    }
+    Ok((state, replayed))
+}
+
+/// The index run of a sealed segment; made again from the segment when it is missing or damaged.
+fn open_or_rebuild(config: &Config, reader: &Reader, segment: &SegmentInfo) -> Result<Option<Run>, OpenError> {
+    let path = run_path(&config.data_dir, segment.base);
+    match Run::open(&path) {
+        Ok(run) => return Ok(Some(run)),
+        Err(error) => tracing::warn!(path = %path.display(), %error, "index run is rebuilt from its segment"),
+    }
+    let mut open = Open::default();
+    each_record(reader, segment.base, segment.end, &mut |lsn, length, record| {
+        if let Record::Message(message) = record {
+            open.push_message(lsn, length, message);
+        }
+    })?;
+    open.write(&path, segment.base, segment.end)?;
+    Ok(Some(Run::open(&path)?))
+}
+
+fn replay(state: &mut State, reader: &Reader, from: Lsn, segment: &SegmentInfo) -> Result<u64, OpenError> {
+    let mut records = 0;
+    each_record(reader, from, segment.end, &mut |lsn, length, record| {
+        state.apply(lsn, length, record, segment.sealed);
+        records += 1;
+    })?;
+    Ok(records)
+}
+
+fn each_record(reader: &Reader, from: Lsn, to: Lsn, each: &mut dyn FnMut(Lsn, u32, &Record)) -> Result<(), OpenError> {
+    let mut malformed = None;
+    reader.scan(from, to, &mut |block| {
+        for record in log::records(block.first_record, &block.body) {
+            match record {
+                Ok((lsn, length, record)) => each(lsn, length, &record),
+                Err(error) => {
+                    malformed = Some(OpenError::Record { lsn: block.lsn, error });
+                    return Err(log::Stop);
+                }
+            }
+        }
+        Ok(())
+    })?;
+    malformed.map_or(Ok(()), Err)
+}

@@ -1,0 +1,161 @@
+//! What has to happen without anybody asking: polls give up, rows become due, clients are missed,
+//! segments grow old.
+
+use std::mem;
+
+use centaur_apis::{
+    log::{QueueStart, SegmentRetired, SessionEnded, control::Event},
+    store::Error,
+    units::Lsn,
+};
+
+use super::{Granted, Machine};
+use crate::{config::Flush, log::DiskStage, metrics, state::pop::Reader};
+
+/// A client not heard from for this long is gone: six heartbeats of most clients.
+const SESSION_MS: u64 = 60_000;
+/// How often clients are looked through.
+const SESSION_CHECK_MS: u64 = 1_000;
+/// How often retention is looked at.
+const RETENTION_CHECK_MS: u64 = 10_000;
+/// The same when the disk is nearly full.
+const RETENTION_HURRY_MS: u64 = 1_000;
+/// How long written data may stay without a sync when `flush` is `async`.
+const SYNC_MS: u64 = 500;
+/// How much of it there may be.
+const SYNC_BYTES: u64 = 16 << 20;
+/// The thread looks up at least this often.
+const IDLE_MS: u64 = 10_000;
+
+/// When each kind of upkeep is due next, store time.
+#[derive(Debug, Default)]
+pub struct Schedule {
+    sessions_ms: u64,
+    retention_ms: u64,
+    sync_ms: u64,
+}
+
+impl Machine {
+    /// How long the thread may sleep.
+    pub(super) fn upkeep_due_in_ms(&self) -> u64 {
+        if !self.runnable.is_empty() {
+            return 0;
+        }
+        let unsynced = self.log.written() > self.log.durable();
+        let times = [
+            self.waiters.next_deadline(),
+            self.state.pop.next_wake().map(|(at, _)| at),
+            (self.state.pop.sessions().next().is_some()).then_some(self.upkeep.sessions_ms),
+            unsynced.then_some(self.upkeep.sync_ms),
+            Some(self.upkeep.retention_ms),
+        ];
+        let earliest = times.into_iter().flatten().min().unwrap_or(u64::MAX);
+        earliest.saturating_sub(self.now_ms).min(IDLE_MS)
+    }
+
+    /// Does what is due.
+    pub(super) fn keep_up(&mut self) {
+        if self.failure().is_some() {
+            self.refuse_waiters(|_| true, &Error::new(centaur_apis::store::Reason::Failed, "store stopped after a disk failure"));
+            return;
+        }
+        self.wake_due();
+        for reader in mem::take(&mut self.runnable) {
+            self.serve_waiters(reader);
+        }
+        self.expire_polls();
+        if self.now_ms >= self.upkeep.sessions_ms {
+            self.upkeep.sessions_ms = self.now_ms + SESSION_CHECK_MS;
+            self.end_missed_sessions();
+            metrics::waiting_polls(self.waiters.len());
+        }
+        if self.now_ms >= self.upkeep.retention_ms {
+            self.keep_retention();
+        }
+        if self.config.flush == Flush::Async {
+            self.sync_in_time();
+        }
+    }
+
+    /// Answers parked polls with a refusal.
+    pub(super) fn refuse_waiters(&mut self, which: impl Fn(Reader) -> bool, error: &Error) {
+        for ask in self.waiters.take_where(which) {
+            ask.refuse(error.clone());
+        }
+    }
+
+    /// Subscriptions with a row that became visible get their turn.
+    fn wake_due(&mut self) {
+        while let Some(reader) = self.state.pop.take_wake(self.now_ms) {
+            self.serve_waiters(reader);
+            self.state.pop.arm(reader, self.now_ms);
+        }
+    }
+
+    fn expire_polls(&mut self) {
+        while let Some(ask) = self.waiters.take_expired(self.now_ms) {
+            let _ = ask.reply.send(Ok(Granted::default()));
+        }
+    }
+
+    fn end_missed_sessions(&mut self) {
+        let (now_ms, seen) = (self.now_ms, &mut self.seen);
+        // One that was never heard from since the start gets its full time first.
+        let missed: Vec<u64> =
+            self.state.pop.sessions().filter(|session| now_ms - *seen.entry(*session).or_insert(now_ms) > SESSION_MS).collect();
+        for session in missed {
+            self.seen.remove(&session);
+            self.commit(Event::SessionEnded(SessionEnded { session, visible_at_ms: self.now_ms, group: 0 }));
+            tracing::info!(session, "client was not heard from; its messages are visible again");
+        }
+        let pop = &self.state.pop;
+        self.seen.retain(|session, _| pop.rows_held(*session) > 0);
+    }
+
+    /// Retires the oldest segments while they are too old, or the log is too large.
+    fn keep_retention(&mut self) {
+        let hurry = self.log.stage() != DiskStage::Ok;
+        self.upkeep.retention_ms = self.now_ms + if hurry { RETENTION_HURRY_MS } else { RETENTION_CHECK_MS };
+        while let Some((base, end)) = self.segment_to_retire() {
+            self.write_block();
+            let starts = self.state.index.starts_after(base);
+            let starts = starts.into_iter().map(|(key, offset)| QueueStart { topic: key.topic, queue: key.queue, offset });
+            self.commit(Event::SegmentRetired(SegmentRetired { end_lsn: end.0, starts: starts.collect() }));
+            self.write_block();
+            // The record comes first and is on disk before the files go: a crash leaves files that
+            // the next start removes, never a queue that points at nothing.
+            self.sync();
+            if self.failure().is_some() {
+                return;
+            }
+            self.state.index.remove_oldest(base);
+            match self.log.remove_oldest(base) {
+                Ok(()) => tracing::info!(base_lsn = base.0, end_lsn = end.0, "segment retired"),
+                Err(error) => tracing::error!(base_lsn = base.0, %error, "retired segment cannot be removed"),
+            }
+        }
+    }
+
+    fn segment_to_retire(&self) -> Option<(Lsn, Lsn)> {
+        let segments = self.log.segments();
+        let oldest = segments.first().filter(|segment| segment.sealed)?;
+        // A start needs the log from the older of the kept snapshots on.
+        if self.housekeeper.replay_from().is_none_or(|from| from < oldest.end) {
+            return None;
+        }
+        let bytes = self.log.written().0 - oldest.base.0;
+        let too_large = self.config.retention_bytes.is_some_and(|max| bytes > max);
+        let too_old = oldest.last_store_ms.saturating_add(self.config.retention_ms) < self.now_ms;
+        (too_large || too_old).then_some((oldest.base, oldest.end))
+    }
+
+    fn sync_in_time(&mut self) {
+        let unsynced = self.log.written().0 - self.log.durable().0;
+        if unsynced == 0 {
+            self.upkeep.sync_ms = self.now_ms + SYNC_MS;
+        } else if self.now_ms >= self.upkeep.sync_ms || unsynced >= SYNC_BYTES {
+            self.sync();
+            self.upkeep.sync_ms = self.now_ms + SYNC_MS;
+        }
+    }
+}

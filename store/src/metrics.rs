@@ -1,0 +1,55 @@
+//! What the store counts. One function for each series; the name ends in its unit.
+
+use metrics::{counter, gauge, histogram};
+
+pub fn stored(messages: u64, bytes: u64) {
+    counter!("centaur_store_messages_in_total").increment(messages);
+    counter!("centaur_store_message_bytes_in_total").increment(bytes);
+}
+
+pub fn delivered(messages: u64, redelivered: u64) {
+    counter!("centaur_store_messages_out_total").increment(messages);
+    if redelivered > 0 {
+        counter!("centaur_store_messages_redelivered_total").increment(redelivered);
+    }
+}
+
+pub fn acked(messages: u64) {
+    counter!("centaur_store_messages_acked_total").increment(messages);
+}
+
+pub fn dead_lettered() {
+    counter!("centaur_store_messages_dead_lettered_total").increment(1);
+}
+
+pub fn expired_unconsumed(messages: u64) {
+    if messages > 0 {
+        counter!("centaur_store_messages_expired_unconsumed_total").increment(messages);
+    }
+}
+
+/// A handle whose seal does not fit: forged, or made with a key that is gone.
+pub fn forged_handle() {
+    counter!("centaur_store_receipt_handles_forged_total").increment(1);
+}
+
+pub fn refused_busy() {
+    counter!("centaur_store_refused_busy_total").increment(1);
+}
+
+pub fn damaged() {
+    counter!("centaur_store_damaged_reads_total").increment(1);
+}
+
+pub fn poisoned() {
+    gauge!("centaur_store_failed").set(1.0);
+}
+
+pub fn waiting_polls(polls: usize) {
+    #[allow(clippy::cast_precision_loss)] // a gauge is an approximation
+    gauge!("centaur_store_waiting_polls").set(polls as f64);
+}
+
+pub fn recovery(seconds: f64) {
+    histogram!("centaur_store_recovery_seconds").record(seconds);
+}

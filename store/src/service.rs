@@ -1,0 +1,266 @@
+//! The store's RPCs: decode, submit, await, encode. No decisions.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use centaur_apis::{
+    receipt_handle::ReceiptHandle,
+    store::{
+        AckRequest, AckResponse, AckResult, AppendRequest, AppendResponse, ChangeVisibilityRequest, ChangeVisibilityResponse,
+        DeadLetterRequest, DeadLetterResponse, DeleteGroupRequest, DeleteGroupResponse, DeleteTopicRequest, DeleteTopicResponse, Delivery,
+        DescribeGroupRequest, DescribeGroupResponse, DescribeRequest, DescribeResponse, DescribeTopicRequest, DescribeTopicResponse,
+        EndSessionRequest, EndSessionResponse, Error, ListGroupsRequest, ListGroupsResponse, ListTopicsRequest, ListTopicsResponse,
+        PopRequest, PopResponse, PutGroupRequest, PutGroupResponse, PutTopicRequest, PutTopicResponse, QueryMessagesRequest,
+        QueryMessagesResponse, Reason, TouchRequest, TouchResponse, store_server,
+    },
+    units::Lsn,
+};
+use tokio::sync::oneshot;
+use tonic::{Request, Response, Status};
+
+use crate::{
+    engine::{Grant, Handle, Machine, batch_bytes},
+    log::{
+        Reader,
+        record::{self, Message, Record},
+    },
+    wait::WaiterId,
+};
+
+type Answer<T> = Result<Response<T>, Status>;
+
+/// Bytes an ack or a lease of one message may add to the log.
+const EVENT_BYTES: usize = 256;
+
+/// Answers the internal store contract.
+#[derive(Clone)]
+pub struct Service {
+    handle: Handle,
+    reader: Reader,
+    polls: Arc<AtomicU64>,
+}
+
+impl Service {
+    pub fn new(handle: Handle, reader: Reader) -> Self {
+        Self { handle, reader, polls: Arc::default() }
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        bytes: usize,
+        job: impl FnOnce(&mut Machine) -> Result<T, Error> + Send + 'static,
+    ) -> Answer<T> {
+        Ok(Response::new(self.handle.run(bytes, job).await?))
+    }
+
+    /// Reads messages; those the memory does not have are read where waiting for the disk is allowed.
+    async fn read(&self, places: Vec<Place>) -> Result<Vec<(Place, Message)>, Error> {
+        let hot = places.iter().all(|place| self.reader.is_hot(place.lsn));
+        if hot {
+            return Ok(read_all(&self.reader, places));
+        }
+        let reader = self.reader.clone();
+        let read = tokio::task::spawn_blocking(move || read_all(&reader, places));
+        read.await.map_err(|_| Error::new(Reason::Failed, "messages could not be read"))
+    }
+}
+
+/// Where a message is, and what goes with it into the answer.
+#[derive(Clone, Debug)]
+struct Place {
+    lsn: Lsn,
+    length: u32,
+    handle: Option<ReceiptHandle>,
+    attempt: u32,
+    visible_at_ms: u64,
+}
+
+impl From<&Grant> for Place {
+    fn from(grant: &Grant) -> Self {
+        Self {
+            lsn: grant.lsn,
+            length: grant.length,
+            handle: Some(grant.handle),
+            attempt: grant.attempt,
+            visible_at_ms: grant.visible_at_ms,
+        }
+    }
+}
+
+fn read_all(reader: &Reader, places: Vec<Place>) -> Vec<(Place, Message)> {
+    let mut messages = Vec::with_capacity(places.len());
+    for place in places {
+        match reader.read(place.lsn, place.length).map(|bytes| record::decode_verified(&bytes)) {
+            Ok(Ok(Record::Message(message))) => messages.push((place, message)),
+            Ok(outcome) => {
+                crate::metrics::damaged();
+                tracing::error!(lsn = place.lsn.0, ?outcome, "no message where one should be; it is left out");
+            }
+            Err(error) => {
+                crate::metrics::damaged();
+                tracing::error!(lsn = place.lsn.0, %error, "message cannot be read; it is left out");
+            }
+        }
+    }
+    messages
+}
+
+fn delivery(place: &Place, message: Message, key: Option<&[u8; 32]>) -> Delivery {
+    Delivery {
+        head: message.head,
+        properties: message.properties,
+        body: message.body,
+        handle: place.handle.zip(key).map(|(handle, key)| handle.seal(key)).unwrap_or_default(),
+        queue: message.queue,
+        offset: message.offset,
+        attempt: place.attempt,
+        stored_ms: message.stored_ms,
+        visible_at_ms: place.visible_at_ms,
+    }
+}
+
+/// Takes a parked poll back when its caller goes away.
+struct CancelOnDrop<'a> {
+    handle: &'a Handle,
+    id: WaiterId,
+    armed: bool,
+}
+
+impl Drop for CancelOnDrop<'_> {
+    fn drop(&mut self) {
+        if self.armed {
+            let id = self.id;
+            // Too busy: the poll is found closed when it is served, or at its deadline.
+            let _ = self.handle.send(0, move |machine| machine.cancel(id));
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl store_server::Store for Service {
+    async fn append(&self, request: Request<AppendRequest>) -> Answer<AppendResponse> {
+        let batches = request.into_inner().batches;
+        let bytes = batches.iter().map(batch_bytes).sum();
+        self.run(bytes, |machine| Ok(AppendResponse { results: machine.append_batches(batches) })).await
+    }
+
+    async fn pop(&self, request: Request<PopRequest>) -> Answer<PopResponse> {
+        let request = request.into_inner();
+        let (reply, answer) = oneshot::channel();
+        let id = WaiterId(self.polls.fetch_add(1, Ordering::Relaxed));
+        let mut cancel = CancelOnDrop { handle: &self.handle, id, armed: true };
+        self.handle.send(0, move |machine| machine.pop(id, &request, reply))?;
+        let answer = answer.await;
+        cancel.armed = false;
+        let granted = answer.map_err(|_| Error::new(Reason::Stopping, "store is stopping; try again"))??;
+        if granted.grants.is_empty() {
+            return Ok(Response::new(PopResponse::default()));
+        }
+        // Dropped before they are kept, the leases are given back.
+        let messages = self.read(granted.grants.iter().map(Place::from).collect()).await?;
+        let key = granted.key();
+        let deliveries = messages.into_iter().map(|(place, message)| delivery(&place, message, key.as_ref())).collect();
+        granted.keep();
+        Ok(Response::new(PopResponse { deliveries }))
+    }
+
+    async fn ack(&self, request: Request<AckRequest>) -> Answer<AckResponse> {
+        let entries = request.into_inner().entries;
+        let bytes = entries.len() * EVENT_BYTES;
+        let job = move |machine: &mut Machine| {
+            let results = machine.ack(&entries).into_iter().map(|error| AckResult { error }).collect();
+            Ok(AckResponse { results })
+        };
+        self.run(bytes, job).await
+    }
+
+    async fn change_visibility(&self, request: Request<ChangeVisibilityRequest>) -> Answer<ChangeVisibilityResponse> {
+        let request = request.into_inner();
+        let job = move |machine: &mut Machine| {
+            let handle = machine.change_visibility(&request)?;
+            Ok(ChangeVisibilityResponse { handle: machine.seal(&handle) })
+        };
+        self.run(EVENT_BYTES, job).await
+    }
+
+    async fn dead_letter(&self, request: Request<DeadLetterRequest>) -> Answer<DeadLetterResponse> {
+        let request = request.into_inner();
+        self.run(EVENT_BYTES, move |machine| machine.dead_letter(&request).map(|()| DeadLetterResponse {})).await
+    }
+
+    async fn touch(&self, request: Request<TouchRequest>) -> Answer<TouchResponse> {
+        let clients = request.into_inner().clients;
+        let job = move |machine: &mut Machine| {
+            machine.touch(&clients);
+            Ok(TouchResponse {})
+        };
+        self.run(0, job).await
+    }
+
+    async fn end_session(&self, request: Request<EndSessionRequest>) -> Answer<EndSessionResponse> {
+        let EndSessionRequest { client, group } = request.into_inner();
+        let job = move |machine: &mut Machine| Ok(EndSessionResponse { released: machine.end_session(&client, &group) });
+        self.run(EVENT_BYTES, job).await
+    }
+
+    async fn put_topic(&self, request: Request<PutTopicRequest>) -> Answer<PutTopicResponse> {
+        let request = request.into_inner();
+        self.run(EVENT_BYTES, move |machine| machine.put_topic(&request)).await
+    }
+
+    async fn delete_topic(&self, request: Request<DeleteTopicRequest>) -> Answer<DeleteTopicResponse> {
+        let request = request.into_inner();
+        self.run(EVENT_BYTES, move |machine| machine.delete_topic(&request)).await
+    }
+
+    async fn list_topics(&self, request: Request<ListTopicsRequest>) -> Answer<ListTopicsResponse> {
+        let request = request.into_inner();
+        self.run(0, move |machine| Ok(machine.list_topics(&request))).await
+    }
+
+    async fn describe_topic(&self, request: Request<DescribeTopicRequest>) -> Answer<DescribeTopicResponse> {
+        let request = request.into_inner();
+        self.run(0, move |machine| machine.describe_topic(&request)).await
+    }
+
+    async fn put_group(&self, request: Request<PutGroupRequest>) -> Answer<PutGroupResponse> {
+        let request = request.into_inner();
+        self.run(EVENT_BYTES, move |machine| machine.put_group(&request)).await
+    }
+
+    async fn delete_group(&self, request: Request<DeleteGroupRequest>) -> Answer<DeleteGroupResponse> {
+        let request = request.into_inner();
+        self.run(EVENT_BYTES, move |machine| machine.delete_group(&request)).await
+    }
+
+    async fn list_groups(&self, request: Request<ListGroupsRequest>) -> Answer<ListGroupsResponse> {
+        let request = request.into_inner();
+        self.run(0, move |machine| Ok(machine.list_groups(&request))).await
+    }
+
+    async fn describe_group(&self, request: Request<DescribeGroupRequest>) -> Answer<DescribeGroupResponse> {
+        let request = request.into_inner();
+        self.run(0, move |machine| machine.describe_group(&request)).await
+    }
+
+    async fn query_messages(&self, request: Request<QueryMessagesRequest>) -> Answer<QueryMessagesResponse> {
+        let request = request.into_inner();
+        let (found, complete) = self.handle.run(0, move |machine| machine.query(&request)).await?;
+        let place = |found: &crate::engine::Found| Place {
+            lsn: found.lsn,
+            length: found.length,
+            handle: None,
+            attempt: 0,
+            visible_at_ms: 0,
+        };
+        let messages = self.read(found.iter().map(place).collect()).await?;
+        let messages = messages.into_iter().map(|(place, message)| delivery(&place, message, None)).collect();
+        Ok(Response::new(QueryMessagesResponse { messages, complete }))
+    }
+
+    async fn describe(&self, _: Request<DescribeRequest>) -> Answer<DescribeResponse> {
+        self.run(0, |machine| Ok(machine.describe())).await
+    }
+}
