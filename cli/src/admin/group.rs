@@ -1,0 +1,325 @@
+//! `centaur group`.
+
+use std::time::Duration;
+
+use centaur_apis::{
+    log::{CustomizedBackoff, ExponentialBackoff, Group, group},
+    store::{
+        Backlog, DeleteGroupRequest, DescribeGroupRequest, GroupSummary, ListGroupsRequest, Mode, PutGroupRequest, QueueProgress,
+        TopicProgress, put_group_request,
+    },
+};
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::{Value, json};
+use tonic::Code;
+
+use crate::{
+    admin::{self, Remote},
+    config::values::{self, Format},
+    exit::Failure,
+    output::{self, Table},
+};
+
+/// Consumer groups: make, list, look at, change, delete
+#[derive(Args, Debug)]
+pub(crate) struct Command {
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand, Debug)]
+enum Verb {
+    /// Make a consumer group
+    Create {
+        name: String,
+        #[command(flatten)]
+        settings: Settings,
+        /// Done, too, when it exists already
+        #[arg(long)]
+        if_not_exists: bool,
+    },
+    /// List consumer groups by name, with their backlog
+    #[command(alias = "ls")]
+    List {
+        /// At most so many
+        #[arg(long, default_value_t = 1000)]
+        limit: u32,
+        /// Begin after this name
+        #[arg(long, default_value = "")]
+        after: String,
+    },
+    /// Show a group, with its progress in every queue
+    #[command(alias = "get")]
+    Describe { name: String },
+    /// Change a group; what is not given stays
+    Update {
+        name: String,
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Delete a group and its positions
+    #[command(alias = "rm")]
+    Delete {
+        name: String,
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
+        /// Only say what would be lost
+        #[arg(long)]
+        dry_run: bool,
+        /// Done, too, when there is none
+        #[arg(long)]
+        if_exists: bool,
+    },
+}
+
+#[derive(Args, Debug)]
+struct Settings {
+    /// Whether messages of one message group are given out one after the other
+    #[arg(long, value_enum)]
+    order: Option<Order>,
+    /// Deliveries before a message goes to the dead-letter topic, the first included
+    #[arg(long, value_name = "N")]
+    max_attempts: Option<u32>,
+    /// Time between deliveries: exponential:1s..2h*2 or custom:1s,5s,1m
+    #[arg(long, value_name = "POLICY", value_parser = backoff)]
+    backoff: Option<Backoff>,
+    /// Whether messages are given out at all
+    #[arg(long, value_enum)]
+    consume: Option<Switch>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Order {
+    Concurrent,
+    Fifo,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Switch {
+    Enabled,
+    Disabled,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Backoff {
+    Exponential { initial: Duration, max: Duration, multiplier: f32 },
+    Custom(Vec<Duration>),
+}
+
+/// Runs `centaur group`.
+pub(crate) async fn run(command: Command) -> Result<(), Failure> {
+    let remote = &command.remote;
+    match command.verb {
+        Verb::Create { name, settings, if_not_exists } => {
+            let mode = if if_not_exists { Mode::CreateOrUpdate } else { Mode::Create };
+            put(remote, settings.request(name, mode)).await
+        }
+        Verb::Update { name, settings } => put(remote, settings.request(name, Mode::Update)).await,
+        Verb::List { limit, after } => list(remote, ListGroupsRequest { limit, after }).await,
+        Verb::Describe { name } => describe(remote, name).await,
+        Verb::Delete { name, yes, dry_run, if_exists } => delete(remote, name, yes, dry_run, if_exists).await,
+    }
+}
+
+impl Settings {
+    fn request(self, name: String, mode: Mode) -> PutGroupRequest {
+        PutGroupRequest {
+            name,
+            fifo: self.order.map(|order| matches!(order, Order::Fifo)),
+            max_attempts: self.max_attempts,
+            backoff: self.backoff.map(put_group_request::Backoff::from),
+            consume_disabled: self.consume.map(|consume| matches!(consume, Switch::Disabled)),
+            mode: mode.into(),
+        }
+    }
+}
+
+/// Reads a back-off policy.
+fn backoff(text: &str) -> Result<Backoff, String> {
+    let wrong = || format!("{text:?} is not a policy; write it like exponential:1s..2h*2 or custom:1s,5s,1m");
+    match text.split_once(':').ok_or_else(wrong)? {
+        ("exponential", rest) => {
+            let (range, multiplier) = rest.split_once('*').unwrap_or((rest, "2"));
+            let (initial, max) = range.split_once("..").ok_or_else(wrong)?;
+            let multiplier = multiplier.parse().map_err(|_| wrong())?;
+            Ok(Backoff::Exponential { initial: values::duration(initial)?, max: values::duration(max)?, multiplier })
+        }
+        ("custom", rest) => rest.split(',').map(values::duration).collect::<Result<_, _>>().map(Backoff::Custom),
+        _ => Err(wrong()),
+    }
+}
+
+async fn put(remote: &Remote, request: PutGroupRequest) -> Result<(), Failure> {
+    let answer = remote.connect().await?.put_group(request).await.map_err(|status| admin::failure(&status))?.into_inner();
+    let group = answer.group.unwrap_or_default();
+    let done = if answer.created { "created" } else { "updated" };
+    let sentence = format!("group {} {done}: {}, at most {} attempts", group.name, order_word(&group), group.max_attempts);
+    remote.output.done(&sentence, &json!({ "created": answer.created, "group": group_json(&group) }))
+}
+
+async fn list(remote: &Remote, request: ListGroupsRequest) -> Result<(), Failure> {
+    let answer = remote.connect().await?.list_groups(request).await.map_err(|status| admin::failure(&status))?.into_inner();
+    let mut table = Table::new(&["GROUP", "ORDER", "ATTEMPTS", "LAG", "READY", "IN-FLIGHT", "WAITING"]);
+    for GroupSummary { group, backlog } in &answer.groups {
+        let (group, backlog) = (group.clone().unwrap_or_default(), backlog.unwrap_or_default());
+        let (order, attempts) = (order_word(&group).to_owned(), group.max_attempts.to_string());
+        let [lag, ready, in_flight, waiting] = backlog_cells(&backlog);
+        table.row(vec![group.name, order, attempts, lag, ready, in_flight, waiting]);
+    }
+    let groups: Vec<Value> = answer.groups.iter().map(summary_json).collect();
+    remote.output.print(&table, &json!({ "groups": groups, "total": answer.total }))?;
+    let (shown, last) = (answer.groups.len(), answer.groups.last().and_then(|summary| summary.group.as_ref()));
+    if let Some(last) = last
+        && (shown as u64) < answer.total
+    {
+        eprintln!("{shown} of {} shown; go on with --after {}", answer.total, last.name);
+    }
+    Ok(())
+}
+
+async fn describe(remote: &Remote, name: String) -> Result<(), Failure> {
+    let request = DescribeGroupRequest { name };
+    let answer = remote.connect().await?.describe_group(request).await.map_err(|status| admin::failure(&status))?.into_inner();
+    let group = answer.group.unwrap_or_default();
+    let mut table = Table::new(&["TOPIC", "QUEUE", "COMMITTED", "FETCHED", "END", "LAG", "READY", "IN-FLIGHT", "WAITING"]);
+    for topic in &answer.topics {
+        for QueueProgress { queue, end, committed, fetch, backlog } in &topic.queues {
+            let [lag, ready, in_flight, waiting] = backlog_cells(&backlog.unwrap_or_default());
+            let places = [queue.to_string(), committed.to_string(), fetch.to_string(), end.to_string()];
+            let row = [topic.topic.clone()].into_iter().chain(places).chain([lag, ready, in_flight, waiting]);
+            table.row(row.collect());
+        }
+    }
+    if remote.output == output::Output::Table {
+        let consume = if group.consume_disabled { "disabled" } else { "enabled" };
+        output::line(&format!(
+            "group     {}\norder     {}\nattempts  {}\nbackoff   {}\nconsume   {consume}\ncreated   {}\nclients   {}\n",
+            group.name,
+            order_word(&group),
+            group.max_attempts,
+            backoff_word(&group),
+            output::time(group.created_ms),
+            if answer.clients.is_empty() { "-".to_owned() } else { answer.clients.join(", ") },
+        ))?;
+    }
+    let topics: Vec<Value> = answer.topics.iter().map(topic_json).collect();
+    remote.output.print(&table, &json!({ "group": group_json(&group), "topics": topics, "clients": answer.clients }))
+}
+
+async fn delete(remote: &Remote, name: String, yes: bool, dry_run: bool, if_exists: bool) -> Result<(), Failure> {
+    let mut client = remote.connect().await?;
+    let found = match client.describe_group(DescribeGroupRequest { name: name.clone() }).await {
+        Err(status) if status.code() == Code::NotFound && if_exists => {
+            return remote.output.done(&format!("group {name} does not exist"), &json!({ "deleted": false }));
+        }
+        answer => answer.map_err(|status| admin::failure(&status))?.into_inner(),
+    };
+    let what = format!("positions in {} topics", found.topics.len());
+    if dry_run {
+        return remote.output.done(&format!("group {name} would be deleted: {what}"), &json!({ "deleted": false }));
+    }
+    admin::confirm(&format!("Delete group {name} ({what})?"), yes)?;
+    client.delete_group(DeleteGroupRequest { name: name.clone() }).await.map_err(|status| admin::failure(&status))?;
+    remote.output.done(&format!("group {name} deleted: {what}"), &json!({ "deleted": true }))
+}
+
+fn backlog_cells(backlog: &Backlog) -> [String; 4] {
+    [lag(backlog), backlog.ready, backlog.in_flight, backlog.waiting].map(|count| count.to_string())
+}
+
+fn lag(backlog: &Backlog) -> u64 {
+    backlog.ready + backlog.in_flight + backlog.waiting
+}
+
+fn backlog_json(backlog: Option<Backlog>) -> Value {
+    let backlog = backlog.unwrap_or_default();
+    json!({
+        "lag": lag(&backlog),
+        "ready": backlog.ready,
+        "in_flight": backlog.in_flight,
+        "waiting": backlog.waiting,
+        "oldest": output::time_json(backlog.oldest_ms),
+    })
+}
+
+fn group_json(group: &Group) -> Value {
+    json!({
+        "name": group.name,
+        "order": order_word(group),
+        "max_attempts": group.max_attempts,
+        "backoff": backoff_word(group),
+        "consume": if group.consume_disabled { "disabled" } else { "enabled" },
+        "created": output::time_json(group.created_ms),
+        "version": group.version,
+    })
+}
+
+fn summary_json(summary: &GroupSummary) -> Value {
+    let group = summary.group.clone().unwrap_or_default();
+    json!({ "group": group_json(&group), "backlog": backlog_json(summary.backlog) })
+}
+
+fn topic_json(topic: &TopicProgress) -> Value {
+    let queue = |queue: &QueueProgress| {
+        json!({
+            "queue": queue.queue,
+            "committed": queue.committed,
+            "fetched": queue.fetch,
+            "end": queue.end,
+            "backlog": backlog_json(queue.backlog),
+        })
+    };
+    let queues: Vec<Value> = topic.queues.iter().map(queue).collect();
+    json!({ "topic": topic.topic, "backlog": backlog_json(topic.backlog), "queues": queues, "waiting_receives": topic.polls })
+}
+
+fn order_word(group: &Group) -> &'static str {
+    if group.fifo { "fifo" } else { "concurrent" }
+}
+
+fn backoff_word(group: &Group) -> String {
+    let span = |ms: u64| Format::duration(Duration::from_millis(ms));
+    match &group.backoff {
+        None => "default".to_owned(),
+        Some(group::Backoff::Exponential(exponential)) => {
+            let (initial, max) = (span(exponential.initial_ms), span(exponential.max_ms));
+            format!("exponential:{initial}..{max}*{}", exponential.multiplier)
+        }
+        Some(group::Backoff::Customized(customized)) => {
+            let steps: Vec<_> = customized.next_ms.iter().map(|ms| span(*ms)).collect();
+            format!("custom:{}", steps.join(","))
+        }
+    }
+}
+
+impl From<Backoff> for put_group_request::Backoff {
+    fn from(backoff: Backoff) -> Self {
+        let ms = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        match backoff {
+            Backoff::Exponential { initial, max, multiplier } => {
+                Self::Exponential(ExponentialBackoff { initial_ms: ms(initial), max_ms: ms(max), multiplier })
+            }
+            Backoff::Custom(steps) => Self::Customized(CustomizedBackoff { next_ms: steps.into_iter().map(ms).collect() }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn policies_are_read() {
+        let seconds = Duration::from_secs;
+        let exponential = Backoff::Exponential { initial: seconds(1), max: seconds(7200), multiplier: 2.0 };
+        assert_eq!(backoff("exponential:1s..2h*2"), Ok(exponential.clone()));
+        assert_eq!(backoff("exponential:1s..2h"), Ok(exponential));
+        assert_eq!(backoff("custom:1s,5s"), Ok(Backoff::Custom(vec![seconds(1), seconds(5)])));
+        for text in ["", "custom", "custom:", "custom:1", "exponential:1s", "linear:1s"] {
+            assert!(backoff(text).is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! `centaur message`: looks at messages without taking them from anybody.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use centaur_apis::{
+    store::{Delivery, Place, QueryMessagesRequest, query_messages_request::By},
+    v2::{Message, SystemProperties},
+};
+use clap::{Args, Subcommand};
+use prost::Message as _;
+use prost_types::Timestamp;
+use serde_json::{Value, json};
+
+use crate::{
+    admin::{self, Remote},
+    config::values,
+    exit::{Exit, Failure},
+    output::{self, Output, Table},
+};
+
+/// Messages: find and look at, without consuming
+#[derive(Args, Debug)]
+pub(crate) struct Command {
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand, Debug)]
+enum Verb {
+    /// Show one message by its id
+    Get {
+        id: String,
+        /// Topic it was sent to
+        #[arg(short, long)]
+        topic: String,
+    },
+    /// List messages of a topic
+    #[command(alias = "ls")]
+    List {
+        topic: String,
+        /// Only messages with this key
+        #[arg(long, conflicts_with_all = ["from", "offset"])]
+        key: Option<String>,
+        /// Stored at or after: 30m (ago), 2026-05-01T12:00:00Z, or ms since 1970
+        #[arg(long, value_name = "TIME", value_parser = time, conflicts_with = "offset")]
+        from: Option<u64>,
+        /// From this offset of --queue on
+        #[arg(long, value_name = "N", requires = "queue")]
+        offset: Option<u64>,
+        /// With --offset: the queue
+        #[arg(long, value_name = "N", requires = "offset")]
+        queue: Option<u32>,
+        /// At most so many
+        #[arg(long, default_value_t = 32)]
+        limit: u32,
+    },
+}
+
+/// Runs `centaur message`.
+pub(crate) async fn run(command: Command) -> Result<(), Failure> {
+    let remote = &command.remote;
+    match command.verb {
+        Verb::Get { id, topic } => get(remote, id, topic).await,
+        Verb::List { topic, key, from, offset, queue, limit } => {
+            let by = match (key, queue, offset) {
+                (Some(key), ..) => By::Key(key),
+                (None, Some(queue), Some(offset)) => By::Place(Place { queue, offset }),
+                _ => By::FromMs(from.unwrap_or(0)),
+            };
+            list(remote, QueryMessagesRequest { topic, by: Some(by), limit }).await
+        }
+    }
+}
+
+async fn get(remote: &Remote, id: String, topic: String) -> Result<(), Failure> {
+    let request = QueryMessagesRequest { topic: topic.clone(), by: Some(By::MessageId(id.clone())), limit: 1 };
+    let (messages, _) = query(remote, request).await?;
+    let Some(message) = messages.first() else {
+        return Err(Failure::new(Exit::NotFound, format!("topic {topic} has no message {id}")).code("MESSAGE_NOT_FOUND"));
+    };
+    match remote.output {
+        Output::Json => output::line(&message.json().to_string()),
+        Output::Table => output::line(&message.card()),
+    }
+}
+
+async fn list(remote: &Remote, request: QueryMessagesRequest) -> Result<(), Failure> {
+    let (messages, complete) = query(remote, request).await?;
+    let mut table = Table::new(&["STORED", "QUEUE", "OFFSET", "ID", "TAG", "KEYS", "SIZE", "BODY"]);
+    for message in &messages {
+        table.row(message.row());
+    }
+    let shown: Vec<Value> = messages.iter().map(Found::json).collect();
+    remote.output.print(&table, &json!({ "messages": shown, "complete": complete }))?;
+    if !complete && remote.output == Output::Table {
+        eprintln!("{} shown, there may be more: raise --limit, or go on with --queue and --offset", messages.len());
+    }
+    Ok(())
+}
+
+async fn query(remote: &Remote, request: QueryMessagesRequest) -> Result<(Vec<Found>, bool), Failure> {
+    let answer = remote.connect().await?.query_messages(request).await.map_err(|status| admin::failure(&status))?;
+    let answer = answer.into_inner();
+    let messages = answer.messages.into_iter().map(Found::read).collect::<Result<_, _>>()?;
+    Ok((messages, answer.complete))
+}
+
+/// A message as it was stored.
+struct Found {
+    message: Message,
+    system: SystemProperties,
+    delivery: Delivery,
+}
+
+impl Found {
+    fn read(delivery: Delivery) -> Result<Self, Failure> {
+        let message = Message::decode(delivery.head.clone());
+        let system = SystemProperties::decode(delivery.properties.clone());
+        match (message, system) {
+            (Ok(message), Ok(system)) => Ok(Self { message, system, delivery }),
+            _ => {
+                let (queue, offset) = (delivery.queue, delivery.offset);
+                Err(Failure::new(Exit::Failed, format!("the message at queue {queue} offset {offset} cannot be read")))
+            }
+        }
+    }
+
+    fn row(&self) -> Vec<String> {
+        const SHOWN: usize = 40;
+        let body = self.body_text().map_or_else(|| "(binary)".to_owned(), |text| text.chars().take(SHOWN).collect());
+        vec![
+            output::time(self.delivery.stored_ms),
+            self.delivery.queue.to_string(),
+            self.delivery.offset.to_string(),
+            self.system.message_id.clone(),
+            self.system.tag.clone().unwrap_or_default(),
+            self.system.keys.join(","),
+            self.delivery.body.len().to_string(),
+            body.replace('\n', " "),
+        ]
+    }
+
+    fn card(&self) -> String {
+        let topic = self.message.topic.as_ref().map(|topic| topic.name.as_str()).unwrap_or_default();
+        let properties: Vec<_> = self.message.user_properties.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let body = self.body_text().map_or_else(|| format!("(binary, base64) {}", self.body_base64()), str::to_owned);
+        let rows = [
+            ("id", self.system.message_id.clone()),
+            ("topic", topic.to_owned()),
+            ("place", format!("queue {} offset {}", self.delivery.queue, self.delivery.offset)),
+            ("stored", output::time(self.delivery.stored_ms)),
+            ("born", self.born()),
+            ("tag", self.system.tag.clone().unwrap_or_default()),
+            ("keys", self.system.keys.join(", ")),
+            ("group", self.system.message_group.clone().unwrap_or_default()),
+            ("properties", properties.join(", ")),
+            ("size", format!("{} bytes", self.delivery.body.len())),
+        ];
+        let lines: Vec<_> = rows.iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| format!("{name:<11}{value}")).collect();
+        format!("{}\n\n{body}", lines.join("\n"))
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "id": self.system.message_id,
+            "topic": self.message.topic.as_ref().map(|topic| &topic.name),
+            "queue": self.delivery.queue,
+            "offset": self.delivery.offset.to_string(),
+            "stored": output::time_json(self.delivery.stored_ms),
+            "born_host": self.system.born_host,
+            "tag": self.system.tag,
+            "keys": self.system.keys,
+            "message_group": self.system.message_group,
+            "properties": self.message.user_properties,
+            "body": self.body_text(),
+            "body_base64": self.body_text().is_none().then(|| self.body_base64()),
+        })
+    }
+
+    fn born(&self) -> String {
+        let time = self.system.born_timestamp.as_ref().map(ToString::to_string).unwrap_or_default();
+        format!("{time} {}", self.system.born_host).trim().to_owned()
+    }
+
+    fn body_text(&self) -> Option<&str> {
+        std::str::from_utf8(&self.delivery.body).ok()
+    }
+
+    fn body_base64(&self) -> String {
+        STANDARD.encode(&self.delivery.body)
+    }
+}
+
+/// Reads a time, in ms since 1970.
+fn time(text: &str) -> Result<u64, String> {
+    if let Ok(ms) = text.parse() {
+        return Ok(ms);
+    }
+    if let Ok(ago) = values::duration(text.trim_start_matches('-').trim_end_matches(" ago")) {
+        let then = SystemTime::now().checked_sub(ago).and_then(|then| then.duration_since(UNIX_EPOCH).ok());
+        return Ok(then.map_or(0, |since: Duration| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)));
+    }
+    match text.parse::<Timestamp>() {
+        Ok(Timestamp { seconds, nanos }) if seconds >= 0 => {
+            Ok(seconds.unsigned_abs() * 1000 + u64::from(nanos.unsigned_abs()) / 1_000_000)
+        }
+        _ => Err(format!("{text:?} is not a time; write it like 30m, 2026-05-01T12:00:00Z or 1777636800000")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read() {
+        assert_eq!(time("1777636800000"), Ok(1_777_636_800_000));
+        assert_eq!(time("2026-05-01T12:00:00.5Z"), Ok(1_777_636_800_500));
+        assert!(time("30m").expect("ago") < time("-10m").expect("ago"));
+        assert!(time("yesterday").is_err());
+    }
+}

@@ -1,0 +1,129 @@
+//! Commands of operators: one file per noun, each thin over the admin service.
+
+pub(crate) mod client;
+pub(crate) mod group;
+pub(crate) mod message;
+pub(crate) mod topic;
+
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    time::Duration,
+};
+
+use centaur_apis::{
+    admin::admin_client::AdminClient,
+    store::{Error, Reason},
+};
+use clap::Args;
+use tonic::{
+    Code, Status,
+    transport::{Channel, Endpoint},
+};
+
+use crate::{
+    exit::{Exit, Failure},
+    output::Output,
+};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// One answer may list thousands of topics, or messages with large bodies.
+const ANSWER_BYTES_MAX: usize = 256 << 20;
+
+/// Which server is asked, and how its answer is printed.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Remote {
+    /// Operators' port of any server
+    #[arg(short, long, global = true, value_name = "HOST:PORT", env = "CENTAUR_ADDRESS", default_value = "127.0.0.1:8082")]
+    address: String,
+    /// How results are printed
+    #[arg(short, long, global = true, value_enum, default_value_t)]
+    pub(crate) output: Output,
+}
+
+impl Remote {
+    /// Connects to the admin service.
+    ///
+    /// Errors: exit 6 when nobody answers.
+    pub(crate) async fn connect(&self) -> Result<AdminClient<Channel>, Failure> {
+        let channel = dial(&self.address, CALL_TIMEOUT).await;
+        let channel = channel.map_err(|failure| failure.hint(format!("{NOT_RUNNING} operators' port with -a HOST:PORT")))?;
+        Ok(AdminClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX))
+    }
+}
+
+const NOT_RUNNING: &str = "is the server running? start one with: centaur serve --dev; or name its";
+
+/// Opens a plaintext connection.
+///
+/// Errors: exit 2 for an address that is none, exit 6 when nobody answers.
+pub(crate) async fn dial(address: &str, call_timeout: Duration) -> Result<Channel, Failure> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}"));
+    let endpoint = endpoint.map_err(|_| Failure::new(Exit::Usage, format!("{address:?} is not an address; write it like host:port")))?;
+    let connected = endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(call_timeout).tcp_nodelay(true).connect().await;
+    connected.map_err(|error| {
+        let cause = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+        Failure::new(Exit::Unreachable, format!("cannot connect to {address}: {cause}"))
+    })
+}
+
+/// Runs a command that needs the network.
+pub(crate) fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::new(Exit::Failed, format!("threads cannot be started: {error}")))?;
+    runtime.block_on(command)
+}
+
+/// What a refusal means for the command.
+pub(crate) fn failure(status: &Status) -> Failure {
+    let error = Error::from_status(status);
+    let exit = match status.code() {
+        Code::NotFound => Exit::NotFound,
+        Code::AlreadyExists | Code::FailedPrecondition | Code::Aborted => Exit::Precondition,
+        Code::Unauthenticated | Code::PermissionDenied => Exit::Forbidden,
+        Code::Unavailable => Exit::Unreachable,
+        Code::DeadlineExceeded | Code::Cancelled => Exit::TimedOut,
+        Code::InvalidArgument | Code::OutOfRange => Exit::Invalid,
+        Code::ResourceExhausted => Exit::Overloaded,
+        Code::Unimplemented => Exit::Unsupported,
+        Code::Ok | Code::Unknown | Code::Internal | Code::DataLoss => Exit::Failed,
+    };
+    let message = if error.message.is_empty() { format!("the server answered {:?}", status.code()) } else { error.message.clone() };
+    let failure = Failure::new(exit, message);
+    let failure = if status.details().is_empty() { failure } else { failure.code(error.reason().as_str_name()) };
+    match (error.reason(), hint_for(exit)) {
+        (Reason::TopicNotFound, _) => failure.hint("centaur topic list shows what exists; centaur topic create NAME makes one"),
+        (Reason::GroupNotFound, _) => failure.hint("centaur group list shows what exists; centaur group create NAME makes one"),
+        (_, Some(hint)) => failure.hint(hint),
+        (_, None) => failure,
+    }
+}
+
+fn hint_for(exit: Exit) -> Option<&'static str> {
+    match exit {
+        Exit::Unsupported => Some("the server is older than this command, or the address is not its operators' port"),
+        Exit::Overloaded => Some("try again in a moment"),
+        Exit::TimedOut => Some("it may have been done all the same: look before trying again"),
+        _ => None,
+    }
+}
+
+/// Asks before something is lost; without a terminal, only `--yes` is an answer.
+///
+/// Errors: exit 10 when it is not confirmed.
+pub(crate) fn confirm(question: &str, yes: bool) -> Result<(), Failure> {
+    if yes {
+        return Ok(());
+    }
+    let refused = |cause: &str| Err(Failure::new(Exit::Unconfirmed, cause).hint("add --yes to do it without a question"));
+    if !io::stdin().is_terminal() {
+        return refused("not confirmed: there is no terminal to ask on");
+    }
+    eprint!("{question} [y/N] ");
+    let mut answer = String::new();
+    let asked = io::stderr().flush().and_then(|()| io::stdin().read_line(&mut answer));
+    if asked.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes") {
+        return Ok(());
+    }
+    refused("not confirmed")
+}

@@ -1,0 +1,296 @@
+//! `centaur topic`.
+
+use centaur_apis::{
+    log::{Permission, Topic, TopicType},
+    store::{
+        DeleteTopicRequest, DescribeTopicRequest, DescribeTopicResponse, ListTopicsRequest, Mode, PutTopicRequest, QueueState,
+        TopicSummary,
+    },
+};
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::{Value, json};
+use tonic::Code;
+
+use crate::{
+    admin::{self, Remote},
+    exit::Failure,
+    output::{self, Table},
+};
+
+/// Topics: make, list, look at, change, delete
+#[derive(Args, Debug)]
+pub(crate) struct Command {
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand, Debug)]
+enum Verb {
+    /// Make a topic
+    Create {
+        name: String,
+        #[command(flatten)]
+        settings: Settings,
+        /// Done, too, when it exists already
+        #[arg(long)]
+        if_not_exists: bool,
+    },
+    /// List topics by name
+    #[command(alias = "ls")]
+    List {
+        /// Dead-letter topics, too
+        #[arg(long)]
+        all: bool,
+        /// At most so many
+        #[arg(long, default_value_t = 1000)]
+        limit: u32,
+        /// Begin after this name
+        #[arg(long, default_value = "")]
+        after: String,
+    },
+    /// Show a topic with its queues
+    #[command(alias = "get")]
+    Describe { name: String },
+    /// Change a topic; what is not given stays
+    Update {
+        name: String,
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Delete a topic and its messages
+    #[command(alias = "rm")]
+    Delete {
+        name: String,
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
+        /// Only say what would be lost
+        #[arg(long)]
+        dry_run: bool,
+        /// Done, too, when there is none
+        #[arg(long)]
+        if_exists: bool,
+    },
+}
+
+#[derive(Args, Debug)]
+struct Settings {
+    /// What it accepts; normal unless given
+    #[arg(long = "type", value_enum)]
+    kind: Option<Kind>,
+    /// How many queues; only grows
+    #[arg(long, value_name = "N")]
+    queues: Option<u32>,
+    /// What clients may do
+    #[arg(long, value_enum)]
+    permission: Option<Access>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Kind {
+    Normal,
+    Fifo,
+    Delay,
+    Transaction,
+    Lite,
+    Priority,
+    Mixed,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Access {
+    Rw,
+    R,
+    W,
+    None,
+}
+
+/// Runs `centaur topic`.
+pub(crate) async fn run(command: Command) -> Result<(), Failure> {
+    let remote = &command.remote;
+    match command.verb {
+        Verb::Create { name, settings, if_not_exists } => {
+            let mode = if if_not_exists { Mode::CreateOrUpdate } else { Mode::Create };
+            put(remote, settings.request(name, mode)).await
+        }
+        Verb::Update { name, settings } => put(remote, settings.request(name, Mode::Update)).await,
+        Verb::List { all, limit, after } => list(remote, ListTopicsRequest { include_system: all, limit, after }).await,
+        Verb::Describe { name } => describe(remote, name).await,
+        Verb::Delete { name, yes, dry_run, if_exists } => delete(remote, name, yes, dry_run, if_exists).await,
+    }
+}
+
+impl Settings {
+    fn request(self, name: String, mode: Mode) -> PutTopicRequest {
+        PutTopicRequest {
+            name,
+            r#type: self.kind.map_or(TopicType::Unspecified, TopicType::from).into(),
+            queues: self.queues,
+            permission: self.permission.map(|access| Permission::from(access).into()),
+            mode: mode.into(),
+            implicit: false,
+        }
+    }
+}
+
+async fn put(remote: &Remote, request: PutTopicRequest) -> Result<(), Failure> {
+    let answer = remote.connect().await?.put_topic(request).await.map_err(|status| admin::failure(&status))?.into_inner();
+    let topic = answer.topic.unwrap_or_default();
+    let done = if answer.created { "created" } else { "updated" };
+    let sentence = format!("topic {} {done}: {}, {} queues", topic.name, kind_word(&topic), topic.queues);
+    remote.output.done(&sentence, &json!({ "created": answer.created, "topic": topic_json(&topic) }))
+}
+
+async fn list(remote: &Remote, request: ListTopicsRequest) -> Result<(), Failure> {
+    let answer = remote.connect().await?.list_topics(request).await.map_err(|status| admin::failure(&status))?.into_inner();
+    let mut table = Table::new(&["TOPIC", "TYPE", "QUEUES", "PERM", "MESSAGES", "LAST-WRITE"]);
+    for TopicSummary { topic, messages, last_stored_ms } in &answer.topics {
+        let topic = topic.clone().unwrap_or_default();
+        let (kind, access) = (kind_word(&topic).to_owned(), access_word(&topic).to_owned());
+        table.row(vec![
+            topic.name,
+            kind,
+            topic.queues.to_string(),
+            access,
+            messages.to_string(),
+            output::time(*last_stored_ms),
+        ]);
+    }
+    let topics: Vec<Value> = answer.topics.iter().map(summary_json).collect();
+    remote.output.print(&table, &json!({ "topics": topics, "total": answer.total }))?;
+    let (shown, last) = (answer.topics.len(), answer.topics.last().and_then(|summary| summary.topic.as_ref()));
+    if let Some(last) = last
+        && (shown as u64) < answer.total
+    {
+        eprintln!("{shown} of {} shown; go on with --after {}", answer.total, last.name);
+    }
+    Ok(())
+}
+
+async fn describe(remote: &Remote, name: String) -> Result<(), Failure> {
+    let request = DescribeTopicRequest { name };
+    let answer = remote.connect().await?.describe_topic(request).await.map_err(|status| admin::failure(&status))?.into_inner();
+    let DescribeTopicResponse { topic, queues, groups } = answer;
+    let topic = topic.unwrap_or_default();
+    let mut table = Table::new(&["QUEUE", "START", "END", "MESSAGES", "LAST-WRITE"]);
+    for QueueState { queue, start, end, last_stored_ms } in &queues {
+        let messages = end.saturating_sub(*start);
+        table.row(vec![
+            queue.to_string(),
+            start.to_string(),
+            end.to_string(),
+            messages.to_string(),
+            output::time(*last_stored_ms),
+        ]);
+    }
+    if remote.output == output::Output::Table {
+        output::line(&format!(
+            "topic       {}\ntype        {}\npermission  {}\ncreated     {}\ngroups      {}\n",
+            topic.name,
+            kind_word(&topic),
+            access_word(&topic),
+            output::time(topic.created_ms),
+            if groups.is_empty() { "-".to_owned() } else { groups.join(", ") },
+        ))?;
+    }
+    let queues: Vec<Value> = queues.iter().map(queue_json).collect();
+    remote.output.print(&table, &json!({ "topic": topic_json(&topic), "queues": queues, "groups": groups }))
+}
+
+async fn delete(remote: &Remote, name: String, yes: bool, dry_run: bool, if_exists: bool) -> Result<(), Failure> {
+    let mut client = remote.connect().await?;
+    let request = DeleteTopicRequest { name: name.clone(), dry_run: true };
+    let loss = match client.delete_topic(request).await {
+        Err(status) if status.code() == Code::NotFound && if_exists => {
+            return remote.output.done(&format!("topic {name} does not exist"), &json!({ "deleted": false }));
+        }
+        answer => answer.map_err(|status| admin::failure(&status))?.into_inner(),
+    };
+    let what = format!("{} messages, {} groups with a position in it", loss.messages, loss.groups.len());
+    let facts = |deleted: bool| json!({ "deleted": deleted, "messages": loss.messages, "groups": loss.groups });
+    if dry_run {
+        return remote.output.done(&format!("topic {name} would be deleted: {what}"), &facts(false));
+    }
+    admin::confirm(&format!("Delete topic {name} ({what})?"), yes)?;
+    let request = DeleteTopicRequest { name: name.clone(), dry_run: false };
+    client.delete_topic(request).await.map_err(|status| admin::failure(&status))?;
+    remote.output.done(&format!("topic {name} deleted: {what}"), &facts(true))
+}
+
+fn topic_json(topic: &Topic) -> Value {
+    json!({
+        "name": topic.name,
+        "type": kind_word(topic),
+        "queues": topic.queues,
+        "permission": access_word(topic),
+        "created": output::time_json(topic.created_ms),
+        "version": topic.version,
+    })
+}
+
+fn summary_json(summary: &TopicSummary) -> Value {
+    let topic = summary.topic.clone().unwrap_or_default();
+    json!({
+        "topic": topic_json(&topic),
+        "messages": summary.messages,
+        "last_write": output::time_json(summary.last_stored_ms),
+    })
+}
+
+fn queue_json(queue: &QueueState) -> Value {
+    json!({
+        "queue": queue.queue,
+        "start": queue.start,
+        "end": queue.end,
+        "last_write": output::time_json(queue.last_stored_ms),
+    })
+}
+
+fn kind_word(topic: &Topic) -> &'static str {
+    match topic.r#type() {
+        TopicType::Unspecified => "?",
+        TopicType::Normal => "normal",
+        TopicType::Fifo => "fifo",
+        TopicType::Delay => "delay",
+        TopicType::Transaction => "transaction",
+        TopicType::Lite => "lite",
+        TopicType::Priority => "priority",
+        TopicType::Mixed => "mixed",
+    }
+}
+
+fn access_word(topic: &Topic) -> &'static str {
+    match topic.permission() {
+        Permission::ReadWrite => "rw",
+        Permission::Read => "r",
+        Permission::Write => "w",
+        Permission::None => "none",
+    }
+}
+
+impl From<Kind> for TopicType {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Normal => Self::Normal,
+            Kind::Fifo => Self::Fifo,
+            Kind::Delay => Self::Delay,
+            Kind::Transaction => Self::Transaction,
+            Kind::Lite => Self::Lite,
+            Kind::Priority => Self::Priority,
+            Kind::Mixed => Self::Mixed,
+        }
+    }
+}
+
+impl From<Access> for Permission {
+    fn from(access: Access) -> Self {
+        match access {
+            Access::Rw => Self::ReadWrite,
+            Access::R => Self::Read,
+            Access::W => Self::Write,
+            Access::None => Self::None,
+        }
+    }
+}
