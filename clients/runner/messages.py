@@ -1,0 +1,26 @@
+"""The numbered test messages as every program must send them, and the comparison with what was received."""
+
+import base64
+
+
+def expected(prefix, number):
+    """The fields that a receiver of message `number` must see, apart from those the server adds."""
+    body = f"{prefix}-{number}: Grüße, 世界, 🚀".encode()
+    if number % 2 == 1:
+        body += bytes(range(256))
+    return {
+        "body": base64.b64encode(body).decode(),
+        "tag": f"tag-{number}",
+        "keys": sorted([f"{prefix}-key-{number}", f"{prefix}-schlüssel-{number}"]),
+        "properties": {"number": str(number), "sender": f"{prefix} Grüße 世界"},
+    }
+
+
+def differences(received, prefix, number, message_id):
+    """Sentences about every field of a received message that is not as it must be on a first delivery."""
+    wanted = {**expected(prefix, number), "id": message_id, "attempt": 1}
+    seen = {**received, "keys": sorted(received["keys"] or [])}
+    wrong = [f"{field} is {seen[field]!r}, not {value!r}" for field, value in wanted.items() if seen[field] != value]
+    if not seen["born_host"]:
+        wrong.append("there is no born host")
+    return wrong

@@ -1,0 +1,99 @@
+"""The server under test: the real binary on loopback, with a data directory of its own."""
+
+import json
+import os
+import subprocess
+import time
+import urllib.error
+import urllib.request
+
+READY_S = 30
+LOOK_S = 0.02
+
+
+class Server:
+    """A running `centaur serve`; use as a context, so that it never outlives the run."""
+
+    def __init__(self, binary, folder):
+        self._binary = binary
+        self._data = folder / "data"
+        self._log = folder / "server.log"
+        self._clients = 0
+        self._operators = 0
+        self._process = None
+        self.start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.kill()
+
+    @property
+    def endpoint(self):
+        """Where clients connect."""
+        return f"127.0.0.1:{self._clients}"
+
+    def start(self):
+        """Starts the server, on the ports of the time before if there was one; it is ready on return."""
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    self._binary,
+                    "serve",
+                    f"--data-dir={self._data}",
+                    f"--listen=127.0.0.1:{self._clients}",
+                    f"--operators-listen=127.0.0.1:{self._operators}",
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=_environment(),
+            )
+        deadline = time.monotonic() + READY_S
+        while not self._is_ready():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.kill()
+                raise SystemExit(f"the server does not get ready; its log is {self._log}")
+            time.sleep(LOOK_S)
+
+    def kill(self):
+        """Ends the server as a crash would."""
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+
+    def is_alive(self):
+        return self._process.poll() is None
+
+    def create_topic(self, name, kind="normal"):
+        self._command("topic", "create", name, "--type", kind)
+
+    def create_group(self, name):
+        self._command("group", "create", name)
+
+    def _command(self, *words):
+        command = [self._binary, *words, "-a", f"127.0.0.1:{self._operators}"]
+        result = subprocess.run(command, capture_output=True, text=True, env=_environment(), check=False)
+        if result.returncode != 0:
+            raise SystemExit(f"centaur {' '.join(words)} failed: {result.stdout}{result.stderr}")
+
+    def _is_ready(self):
+        try:
+            ports = json.loads((self._data / "run" / "ports.json").read_text())
+        except (FileNotFoundError, ValueError):
+            return False
+        # A killed server leaves its file behind.
+        if ports["pid"] != self._process.pid:
+            return False
+        self._clients, self._operators = ports["clients"], ports["operators"]
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._operators}/readyz", timeout=READY_S) as answer:
+                return answer.status == 200
+        except (urllib.error.URLError, ConnectionError):
+            return False
+
+
+def _environment():
+    """The environment without settings of the server."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("CENTAUR_")}

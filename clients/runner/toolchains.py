@@ -1,0 +1,143 @@
+"""The clients: what each needs to be built, how it is built, how it is started, and what it can do."""
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+
+SOURCES = Path(__file__).resolve().parents[1]
+# Build results; the Node.js packages alone must lie beside their program.
+BUILT = SOURCES.parent / "target" / "clients"
+NEWEST_JAVA = "5.2.0"
+OLDEST_JAVA = "5.0.3"
+
+
+@dataclass(frozen=True)
+class Client:
+    """One official client in one way of use."""
+
+    name: str
+    language: str
+    settings: dict = field(default_factory=dict)
+    scenarios: frozenset = frozenset({"basic", "unknown", "matrix", "survive"})
+    # This client's own start time on a fast server, in ms; it must stay below.
+    start_ms_max: int = 1000
+    extends_lease: bool = True
+    version: str = ""
+
+    def start(self, home):
+        """The command line and the environment of a run whose logs go to `home`."""
+        environment = {**os.environ, "HOME": str(home)}
+        return [str(word) for word in _COMMANDS[self.language](self, home)], environment
+
+
+_EVERYTHING = frozenset({"basic", "push", "unknown", "matrix", "survive"})
+CLIENTS = [
+    Client("java", "java", scenarios=_EVERYTHING, version=NEWEST_JAVA),
+    Client("java-tls", "java", {"tls": "on"}, frozenset({"basic"}), version=NEWEST_JAVA),
+    # Older than the switch between plaintext and TLS.
+    Client("java-5.0.3", "java", {"tls": "on"}, frozenset({"basic", "push"}), version=OLDEST_JAVA),
+    # After its start this client looks for the server's settings once a second.
+    Client("go", "go", scenarios=_EVERYTHING, start_ms_max=2000),
+    Client("go-tls", "go", {"tls": "on"}, frozenset({"basic"}), start_ms_max=2000),
+    Client("python", "python", scenarios=_EVERYTHING),
+    Client("node", "node", scenarios=_EVERYTHING),
+    Client("rust", "rust", extends_lease=False),
+]
+
+_NEEDS = {
+    "java": ["java", "mvn"],
+    "go": ["go"],
+    "python": ["python3"],
+    "node": ["node", "npm"],
+    "rust": ["cargo"],
+}
+_COMMANDS = {
+    "java": lambda client, home: _java_command(client.version, home),
+    "go": lambda client, home: [BUILT / "go" / "program"],
+    "python": lambda client, home: [python(), SOURCES / "python" / "program.py"],
+    "node": lambda client, home: ["node", SOURCES / "node" / "program.js"],
+    "rust": lambda client, home: [BUILT / "rust" / "debug" / "centaur-client-program"],
+}
+
+
+def python():
+    """The interpreter of the virtual environment that holds the Python client."""
+    return BUILT / "python" / "bin" / "python"
+
+
+def build(clients):
+    """Builds the programs of `clients`; ends the run with a sentence when a tool is missing or fails."""
+    languages = sorted({client.language for client in clients})
+    for language in languages:
+        for tool in _NEEDS[language]:
+            if shutil.which(tool) is None:
+                raise SystemExit(f"the {language} client cannot be built: {tool} is not on the PATH")
+    for language in languages:
+        print(f"building the {language} client", flush=True)
+        _BUILDS[language]()
+
+
+def build_python():
+    """A virtual environment with the pinned packages; made again when the pins change."""
+    environment, pins = BUILT / "python", SOURCES / "python" / "requirements.txt"
+    done = environment / "requirements.done"
+    if done.exists() and done.read_text() == pins.read_text():
+        return
+    _run("python3", "-m", "venv", "--clear", environment)
+    _run(environment / "bin" / "pip", "install", "-q", "-r", pins)
+    shutil.copy(pins, done)
+
+
+def _build_java():
+    for version in (NEWEST_JAVA, OLDEST_JAVA):
+        words = ["mvn", "-q", "-B", "package", f"-Dclient.version={version}", f"-Dout={_java_folder(version)}"]
+        folder = SOURCES / "java"
+        # Nothing is asked of the network once everything is there.
+        offline = subprocess.run([*words, "-o"], cwd=folder, capture_output=True, check=False)
+        if offline.returncode != 0:
+            _run(*words, folder=folder)
+
+
+def _build_go():
+    _run("go", "build", "-o", BUILT / "go" / "program", ".", folder=SOURCES / "go")
+
+
+def _build_node():
+    folder = SOURCES / "node"
+    installed, wanted = folder / "node_modules" / ".package-lock.json", folder / "package-lock.json"
+    if not installed.exists() or installed.stat().st_mtime < wanted.stat().st_mtime:
+        _run("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--silent", folder=folder)
+
+
+def _build_rust():
+    _run("cargo", "build", "-q", "--locked", "--target-dir", BUILT / "rust", folder=SOURCES / "rust")
+
+
+_BUILDS = {
+    "java": _build_java,
+    "go": _build_go,
+    "python": build_python,
+    "node": _build_node,
+    "rust": _build_rust,
+}
+
+
+def _java_folder(version):
+    return BUILT / f"java-{version}"
+
+
+def _java_command(version, home):
+    folder = _java_folder(version)
+    # A small machine runs several of these at once: less compiling, less memory.
+    frugal = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx256m"]
+    classes = f"{folder}/program.jar:{folder}/lib/*"
+    return ["java", *frugal, f"-Duser.home={home}", "-cp", classes, "centaur.client.Program"]
+
+
+def _run(*words, folder=None):
+    command = ["nice", "-n", "10", *(str(word) for word in words)]
+    result = subprocess.run(command, cwd=folder, check=False)
+    if result.returncode != 0:
+        raise SystemExit(f"{' '.join(command[3:])} failed with exit code {result.returncode}")
