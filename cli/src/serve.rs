@@ -48,7 +48,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    config: load::Arguments,
+    config: load::Flags,
     /// What this process does; only all of it in one process for now
     #[arg(long, value_name = "LIST", default_value = "store,proxy", env = "CENTAUR_ROLES")]
     roles: String,

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use crate::{
     config::{
         keys::{self, KEYS},
-        load::{self, Arguments, Loaded, Problem},
+        load::{self, Flags, Loaded, Problem},
     },
     exit::{Exit, Failure},
 };
@@ -26,7 +26,7 @@ pub(crate) struct Check {
     /// File to check; the same as --config
     file: Option<PathBuf>,
     #[command(flatten)]
-    arguments: Arguments,
+    flags: Flags,
 }
 
 #[derive(Args, Debug)]
@@ -41,21 +41,21 @@ pub(crate) struct Print {
     #[arg(long)]
     env: bool,
     #[command(flatten)]
-    arguments: Arguments,
+    flags: Flags,
 }
 
 /// Runs `centaur config`.
 pub(crate) fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Check(check) => {
-            let mut arguments = check.arguments;
-            arguments.config = check.file.or(arguments.config);
-            let loaded = from_process(&arguments)?;
+            let mut flags = check.flags;
+            flags.config = check.file.or(flags.config);
+            let loaded = from_process(&flags)?;
             println!("ok: {} keys set", loaded.origins.len());
             Ok(())
         }
         Command::Print(print) => {
-            let loaded = from_process(&print.arguments)?;
+            let loaded = from_process(&print.flags)?;
             print_keys(&print, &loaded);
             Ok(())
         }
@@ -65,11 +65,11 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
 /// Loads the configuration with the variables of this process.
 ///
 /// Errors: exit 78 with one line for each problem.
-pub(crate) fn from_process(arguments: &Arguments) -> Result<Loaded, Failure> {
+pub(crate) fn from_process(flags: &Flags) -> Result<Loaded, Failure> {
     // A variable that is not text cannot be one of ours.
     let environment =
         env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    load::load(arguments, environment).map_err(|problems| failure(&problems))
+    load::load(flags, environment).map_err(|problems| failure(&problems))
 }
 
 fn failure(problems: &[Problem]) -> Failure {

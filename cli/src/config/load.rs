@@ -16,7 +16,7 @@ const OTHER_VARIABLES: [&str; 5] =
 
 /// Flags that choose or override configuration.
 #[derive(Args, Clone, Debug, Default)]
-pub(crate) struct Arguments {
+pub(crate) struct Flags {
     /// TOML file; without it centaur.toml here, then /etc/centaur/centaur.toml, if they exist
     #[arg(short, long, value_name = "FILE", env = "CENTAUR_CONFIG")]
     pub(crate) config: Option<PathBuf>,
@@ -53,7 +53,7 @@ pub(crate) struct Arguments {
     set: Vec<String>,
 }
 
-impl Arguments {
+impl Flags {
     fn dedicated(&self) -> [(&'static str, &'static str, Option<&String>); 8] {
         [
             ("--data-dir", "node.data_dir", self.data_dir.as_ref()),
@@ -102,7 +102,7 @@ impl fmt::Display for Problem {
 ///
 /// Errors: everything that is wrong in any source.
 pub(crate) fn load(
-    arguments: &Arguments,
+    arguments: &Flags,
     environment: impl Iterator<Item = (String, String)>,
 ) -> Result<Loaded, Vec<Problem>> {
     let config = if arguments.dev { Config::dev() } else { Config::default() };
@@ -119,7 +119,7 @@ struct Layers {
 }
 
 impl Layers {
-    fn file(&mut self, arguments: &Arguments) {
+    fn file(&mut self, arguments: &Flags) {
         let default = || DEFAULT_FILES.iter().map(PathBuf::from).find(|path| path.is_file());
         let Some(path) = arguments.config.clone().or_else(default) else { return };
         let name = path.display().to_string();
@@ -154,7 +154,7 @@ impl Layers {
         }
     }
 
-    fn flags(&mut self, arguments: &Arguments) {
+    fn flags(&mut self, arguments: &Flags) {
         for (flag, path, value) in arguments.dedicated() {
             if let Some(value) = value {
                 self.set(path, value, flag.to_owned());
@@ -198,11 +198,11 @@ mod tests {
 
     use super::*;
 
-    fn file(text: &str) -> (tempfile::NamedTempFile, Arguments) {
+    fn file(text: &str) -> (tempfile::NamedTempFile, Flags) {
         let mut file = tempfile::NamedTempFile::new().expect("a file");
         file.write_all(text.as_bytes()).expect("written");
         let config = Some(file.path().to_owned());
-        (file, Arguments { config, ..Arguments::default() })
+        (file, Flags { config, ..Flags::default() })
     }
 
     fn environment(pairs: &[(&str, &str)]) -> impl Iterator<Item = (String, String)> + use<> {
@@ -255,7 +255,7 @@ mod tests {
 
     #[test]
     fn a_named_file_must_exist() {
-        let arguments = Arguments { config: Some("/nonexistent/centaur.toml".into()), ..Arguments::default() };
+        let arguments = Flags { config: Some("/nonexistent/centaur.toml".into()), ..Flags::default() };
         assert!(load(&arguments, environment(&[])).is_err());
     }
 }
