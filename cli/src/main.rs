@@ -1,12 +1,15 @@
 //! The binary: the server and the commands to run it.
 
+mod admin;
 mod banner;
 mod config;
 mod data_dir;
 mod exit;
 mod listener;
+mod messaging;
 mod metrics;
 mod operators;
+mod output;
 mod ports;
 mod roles;
 mod serve;
@@ -17,7 +20,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::exit::Failure;
+use crate::{exit::Failure, output::Output};
 
 // Short-lived allocations of many threads; measured against the system's allocator by the bench.
 #[global_allocator]
@@ -33,13 +36,22 @@ struct Arguments {
 
 const EXAMPLES: &str = "Examples:
   centaur serve --dev                            a broker on this machine, topics come into being
-  centaur serve --config centaur.toml            the same with a file
+  centaur produce hello --body hi                send a message to it
+  centaur consume hello --group demo             and receive it
   centaur config check centaur.toml              is the file right?";
 
 #[derive(Subcommand, Debug)]
 enum Command {
     /// Run the broker
     Serve(serve::Arguments),
+    /// Send messages
+    Produce(messaging::produce::Command),
+    /// Receive messages
+    Consume(messaging::consume::Command),
+    Topic(admin::topic::Command),
+    Group(admin::group::Command),
+    Message(admin::message::Command),
+    Client(admin::client::Command),
     /// Look at a configuration without starting anything
     #[command(subcommand)]
     Config(config::command::Command),
@@ -51,16 +63,38 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    match run(arguments.command) {
+    let command = Arguments::parse().command;
+    let as_json = command.output() == Output::Json;
+    match run(command) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(false),
+        Err(failure) => failure.report(as_json),
+    }
+}
+
+impl Command {
+    /// How it prints its result, and its failure.
+    fn output(&self) -> Output {
+        match self {
+            Self::Produce(command) => command.remote.output,
+            Self::Consume(command) => command.remote.output,
+            Self::Topic(command) => command.remote.output,
+            Self::Group(command) => command.remote.output,
+            Self::Message(command) => command.remote.output,
+            Self::Client(command) => command.remote.output,
+            Self::Serve(_) | Self::Config(_) | Self::Completions { .. } => Output::Table,
+        }
     }
 }
 
 fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Serve(arguments) => serve::run(&arguments),
+        Command::Produce(command) => admin::block_on(messaging::produce::run(command)),
+        Command::Consume(command) => admin::block_on(messaging::consume::run(command)),
+        Command::Topic(command) => admin::block_on(admin::topic::run(command)),
+        Command::Group(command) => admin::block_on(admin::group::run(command)),
+        Command::Message(command) => admin::block_on(admin::message::run(command)),
+        Command::Client(command) => admin::block_on(admin::client::run(command)),
         Command::Config(command) => config::command::run(command),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "centaur", &mut std::io::stdout());

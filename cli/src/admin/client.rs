@@ -54,7 +54,15 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
 
 fn row(client: &Client) -> Vec<String> {
     let seen = Format::duration(Duration::from_secs(client.last_seen_ms_ago / 1000));
-    let texts = [&client.id, &client.kind, &client.group, &client.topics.join(","), &client.address, &client.language, &client.version];
+    let texts = [
+        &client.id,
+        &client.kind,
+        &client.group,
+        &client.topics.join(","),
+        &client.address,
+        &client.language,
+        &client.version,
+    ];
     texts.into_iter().cloned().chain([format!("{seen} ago")]).collect()
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 use centaur_apis::{
     log::{CustomizedBackoff, ExponentialBackoff, Group, group},
     store::{
-        Backlog, DeleteGroupRequest, DescribeGroupRequest, GroupSummary, ListGroupsRequest, Mode, PutGroupRequest, QueueProgress,
-        TopicProgress, put_group_request,
+        Backlog, DeleteGroupRequest, DescribeGroupRequest, GroupSummary, ListGroupsRequest, Mode, PutGroupRequest,
+        QueueProgress, TopicProgress, put_group_request,
     },
 };
 use clap::{Args, Subcommand, ValueEnum};
@@ -153,15 +153,18 @@ fn backoff(text: &str) -> Result<Backoff, String> {
 }
 
 async fn put(remote: &Remote, request: PutGroupRequest) -> Result<(), Failure> {
-    let answer = remote.connect().await?.put_group(request).await.map_err(|status| admin::failure(&status))?.into_inner();
+    let answer =
+        remote.connect().await?.put_group(request).await.map_err(|status| admin::failure(&status))?.into_inner();
     let group = answer.group.unwrap_or_default();
     let done = if answer.created { "created" } else { "updated" };
-    let sentence = format!("group {} {done}: {}, at most {} attempts", group.name, order_word(&group), group.max_attempts);
+    let sentence =
+        format!("group {} {done}: {}, at most {} attempts", group.name, order_word(&group), group.max_attempts);
     remote.output.done(&sentence, &json!({ "created": answer.created, "group": group_json(&group) }))
 }
 
 async fn list(remote: &Remote, request: ListGroupsRequest) -> Result<(), Failure> {
-    let answer = remote.connect().await?.list_groups(request).await.map_err(|status| admin::failure(&status))?.into_inner();
+    let answer =
+        remote.connect().await?.list_groups(request).await.map_err(|status| admin::failure(&status))?.into_inner();
     let mut table = Table::new(&["GROUP", "ORDER", "ATTEMPTS", "LAG", "READY", "IN-FLIGHT", "WAITING"]);
     for GroupSummary { group, backlog } in &answer.groups {
         let (group, backlog) = (group.clone().unwrap_or_default(), backlog.unwrap_or_default());
@@ -182,9 +185,11 @@ async fn list(remote: &Remote, request: ListGroupsRequest) -> Result<(), Failure
 
 async fn describe(remote: &Remote, name: String) -> Result<(), Failure> {
     let request = DescribeGroupRequest { name };
-    let answer = remote.connect().await?.describe_group(request).await.map_err(|status| admin::failure(&status))?.into_inner();
+    let answer =
+        remote.connect().await?.describe_group(request).await.map_err(|status| admin::failure(&status))?.into_inner();
     let group = answer.group.unwrap_or_default();
-    let mut table = Table::new(&["TOPIC", "QUEUE", "COMMITTED", "FETCHED", "END", "LAG", "READY", "IN-FLIGHT", "WAITING"]);
+    let mut table =
+        Table::new(&["TOPIC", "QUEUE", "COMMITTED", "FETCHED", "END", "LAG", "READY", "IN-FLIGHT", "WAITING"]);
     for topic in &answer.topics {
         for QueueProgress { queue, end, committed, fetch, backlog } in &topic.queues {
             let [lag, ready, in_flight, waiting] = backlog_cells(&backlog.unwrap_or_default());
@@ -302,7 +307,9 @@ impl From<Backoff> for put_group_request::Backoff {
             Backoff::Exponential { initial, max, multiplier } => {
                 Self::Exponential(ExponentialBackoff { initial_ms: ms(initial), max_ms: ms(max), multiplier })
             }
-            Backoff::Custom(steps) => Self::Customized(CustomizedBackoff { next_ms: steps.into_iter().map(ms).collect() }),
+            Backoff::Custom(steps) => {
+                Self::Customized(CustomizedBackoff { next_ms: steps.into_iter().map(ms).collect() })
+            }
         }
     }
 }

@@ -79,7 +79,9 @@ async fn get(remote: &Remote, id: String, topic: String) -> Result<(), Failure> 
     let request = QueryMessagesRequest { topic: topic.clone(), by: Some(By::MessageId(id.clone())), limit: 1 };
     let (messages, _) = query(remote, request).await?;
     let Some(message) = messages.first() else {
-        return Err(Failure::new(Exit::NotFound, format!("topic {topic} has no message {id}")).code("MESSAGE_NOT_FOUND"));
+        return Err(
+            Failure::new(Exit::NotFound, format!("topic {topic} has no message {id}")).code("MESSAGE_NOT_FOUND")
+        );
     };
     match remote.output {
         Output::Json => output::line(&message.json().to_string()),
@@ -145,7 +147,8 @@ impl Found {
 
     fn card(&self) -> String {
         let topic = self.message.topic.as_ref().map(|topic| topic.name.as_str()).unwrap_or_default();
-        let properties: Vec<_> = self.message.user_properties.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let properties: Vec<_> =
+            self.message.user_properties.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let body = self.body_text().map_or_else(|| format!("(binary, base64) {}", self.body_base64()), str::to_owned);
         let rows = [
             ("id", self.system.message_id.clone()),
@@ -159,7 +162,11 @@ impl Found {
             ("properties", properties.join(", ")),
             ("size", format!("{} bytes", self.delivery.body.len())),
         ];
-        let lines: Vec<_> = rows.iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| format!("{name:<11}{value}")).collect();
+        let lines: Vec<_> = rows
+            .iter()
+            .filter(|(_, value)| !value.is_empty())
+            .map(|(name, value)| format!("{name:<11}{value}"))
+            .collect();
         format!("{}\n\n{body}", lines.join("\n"))
     }
 

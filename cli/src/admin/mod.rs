@@ -34,7 +34,14 @@ const ANSWER_BYTES_MAX: usize = 256 << 20;
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Remote {
     /// Operators' port of any server
-    #[arg(short, long, global = true, value_name = "HOST:PORT", env = "CENTAUR_ADDRESS", default_value = "127.0.0.1:8082")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "HOST:PORT",
+        env = "CENTAUR_ADDRESS",
+        default_value = "127.0.0.1:8082"
+    )]
     address: String,
     /// How results are printed
     #[arg(short, long, global = true, value_enum, default_value_t)]
@@ -47,7 +54,8 @@ impl Remote {
     /// Errors: exit 6 when nobody answers.
     pub(crate) async fn connect(&self) -> Result<AdminClient<Channel>, Failure> {
         let channel = dial(&self.address, CALL_TIMEOUT).await;
-        let channel = channel.map_err(|failure| failure.hint(format!("{NOT_RUNNING} operators' port with -a HOST:PORT")))?;
+        let channel =
+            channel.map_err(|failure| failure.hint(format!("{NOT_RUNNING} operators' port with -a HOST:PORT")))?;
         Ok(AdminClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX))
     }
 }
@@ -59,7 +67,8 @@ const NOT_RUNNING: &str = "is the server running? start one with: centaur serve 
 /// Errors: exit 2 for an address that is none, exit 6 when nobody answers.
 pub(crate) async fn dial(address: &str, call_timeout: Duration) -> Result<Channel, Failure> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"));
-    let endpoint = endpoint.map_err(|_| Failure::new(Exit::Usage, format!("{address:?} is not an address; write it like host:port")))?;
+    let endpoint = endpoint
+        .map_err(|_| Failure::new(Exit::Usage, format!("{address:?} is not an address; write it like host:port")))?;
     let connected = endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(call_timeout).tcp_nodelay(true).connect().await;
     connected.map_err(|error| {
         let cause = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
@@ -88,12 +97,20 @@ pub(crate) fn failure(status: &Status) -> Failure {
         Code::Unimplemented => Exit::Unsupported,
         Code::Ok | Code::Unknown | Code::Internal | Code::DataLoss => Exit::Failed,
     };
-    let message = if error.message.is_empty() { format!("the server answered {:?}", status.code()) } else { error.message.clone() };
+    let message = if error.message.is_empty() {
+        format!("the server answered {:?}", status.code())
+    } else {
+        error.message.clone()
+    };
     let failure = Failure::new(exit, message);
     let failure = if status.details().is_empty() { failure } else { failure.code(error.reason().as_str_name()) };
     match (error.reason(), hint_for(exit)) {
-        (Reason::TopicNotFound, _) => failure.hint("centaur topic list shows what exists; centaur topic create NAME makes one"),
-        (Reason::GroupNotFound, _) => failure.hint("centaur group list shows what exists; centaur group create NAME makes one"),
+        (Reason::TopicNotFound, _) => {
+            failure.hint("centaur topic list shows what exists; centaur topic create NAME makes one")
+        }
+        (Reason::GroupNotFound, _) => {
+            failure.hint("centaur group list shows what exists; centaur group create NAME makes one")
+        }
         (_, Some(hint)) => failure.hint(hint),
         (_, None) => failure,
     }
@@ -115,7 +132,8 @@ pub(crate) fn confirm(question: &str, yes: bool) -> Result<(), Failure> {
     if yes {
         return Ok(());
     }
-    let refused = |cause: &str| Err(Failure::new(Exit::Unconfirmed, cause).hint("add --yes to do it without a question"));
+    let refused =
+        |cause: &str| Err(Failure::new(Exit::Unconfirmed, cause).hint("add --yes to do it without a question"));
     if !io::stdin().is_terminal() {
         return refused("not confirmed: there is no terminal to ask on");
     }

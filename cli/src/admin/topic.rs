@@ -3,8 +3,8 @@
 use centaur_apis::{
     log::{Permission, Topic, TopicType},
     store::{
-        DeleteTopicRequest, DescribeTopicRequest, DescribeTopicResponse, ListTopicsRequest, Mode, PutTopicRequest, QueueState,
-        TopicSummary,
+        DeleteTopicRequest, DescribeTopicRequest, DescribeTopicResponse, ListTopicsRequest, Mode, PutTopicRequest,
+        QueueState, TopicSummary,
     },
 };
 use clap::{Args, Subcommand, ValueEnum};
@@ -136,7 +136,8 @@ impl Settings {
 }
 
 async fn put(remote: &Remote, request: PutTopicRequest) -> Result<(), Failure> {
-    let answer = remote.connect().await?.put_topic(request).await.map_err(|status| admin::failure(&status))?.into_inner();
+    let answer =
+        remote.connect().await?.put_topic(request).await.map_err(|status| admin::failure(&status))?.into_inner();
     let topic = answer.topic.unwrap_or_default();
     let done = if answer.created { "created" } else { "updated" };
     let sentence = format!("topic {} {done}: {}, {} queues", topic.name, kind_word(&topic), topic.queues);
@@ -144,7 +145,8 @@ async fn put(remote: &Remote, request: PutTopicRequest) -> Result<(), Failure> {
 }
 
 async fn list(remote: &Remote, request: ListTopicsRequest) -> Result<(), Failure> {
-    let answer = remote.connect().await?.list_topics(request).await.map_err(|status| admin::failure(&status))?.into_inner();
+    let answer =
+        remote.connect().await?.list_topics(request).await.map_err(|status| admin::failure(&status))?.into_inner();
     let mut table = Table::new(&["TOPIC", "TYPE", "QUEUES", "PERM", "MESSAGES", "LAST-WRITE"]);
     for TopicSummary { topic, messages, last_stored_ms } in &answer.topics {
         let topic = topic.clone().unwrap_or_default();
@@ -171,7 +173,8 @@ async fn list(remote: &Remote, request: ListTopicsRequest) -> Result<(), Failure
 
 async fn describe(remote: &Remote, name: String) -> Result<(), Failure> {
     let request = DescribeTopicRequest { name };
-    let answer = remote.connect().await?.describe_topic(request).await.map_err(|status| admin::failure(&status))?.into_inner();
+    let answer =
+        remote.connect().await?.describe_topic(request).await.map_err(|status| admin::failure(&status))?.into_inner();
     let DescribeTopicResponse { topic, queues, groups } = answer;
     let topic = topic.unwrap_or_default();
     let mut table = Table::new(&["QUEUE", "START", "END", "MESSAGES", "LAST-WRITE"]);
