@@ -1,0 +1,305 @@
+//! The index of a whole log: runs of sealed segments, sealed segments not yet written out, and the
+//! open one. One thread owns it.
+//!
+//! In memory there is, besides the open segment: for each queue about 60 bytes, and 16 for each
+//! sealed segment in which it has messages; for each run a few hundred; 4 MiB of pages read lately.
+//! A queue that nobody writes to costs its rows and nothing else.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    mem,
+    ops::Range,
+    sync::Arc,
+};
+
+use centaur_apis::units::Lsn;
+
+use super::{Entry, Open, QueueKey, Run, RunError, pages::Cache, run::Row};
+
+/// The part number of offsets that no part has.
+const NO_PART: u32 = u32::MAX;
+
+/// All parts of a log's index, oldest to newest.
+///
+/// Errors of look-ups: a run that cannot be read or is damaged; nothing wrong was returned.
+#[derive(Default)]
+pub struct Index {
+    runs: VecDeque<Run>,
+    /// Number of the oldest run; runs are numbered as they come.
+    oldest: u32,
+    queues: HashMap<QueueKey, Queue>,
+    sealed: VecDeque<Sealed>,
+    open: Open,
+    cache: Arc<Cache>,
+}
+
+/// Where a queue's messages are among the runs.
+#[derive(Default)]
+struct Queue {
+    /// By offset; the last one reaches to `end`, each other to the next.
+    pieces: Vec<Piece>,
+    end: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Piece {
+    first: u64,
+    /// Number of the run.
+    part: u32,
+    /// Number of the first entry in it.
+    position: u32,
+}
+
+/// Messages of a queue in one run.
+struct Found<'a> {
+    run: &'a Run,
+    offsets: Range<u64>,
+    positions: Range<u32>,
+}
+
+/// A segment that is complete while its run is written.
+struct Sealed {
+    base: Lsn,
+    open: Arc<Open>,
+    /// Its run came before that of an older segment.
+    run: Option<Run>,
+}
+
+impl Index {
+    /// The index of an empty log.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds one message to the open segment; see [`Open::push`].
+    pub fn push(&mut self, queue: QueueKey, offset: u64, entry: Entry, key_hashes: &[u64]) {
+        self.open.push(queue, offset, entry, key_hashes);
+    }
+
+    /// Bytes of memory the open segment's index takes.
+    pub fn open_bytes(&self) -> usize {
+        self.open.bytes()
+    }
+
+    /// The message at `offset`; none when it is not there yet, or not any more.
+    pub fn get(&self, queue: QueueKey, offset: u64) -> Result<Option<Entry>, RunError> {
+        if let Some(entry) = self.in_memory().find_map(|open| open.get(queue, offset)) {
+            return Ok(Some(entry));
+        }
+        let Some(known) = self.queues.get(&queue) else { return Ok(None) };
+        let Some(found) = self.found(known, known.piece_of(offset)) else { return Ok(None) };
+        if !found.offsets.contains(&offset) {
+            return Ok(None);
+        }
+        found.run.entry(found.position_of(offset)).map(Some)
+    }
+
+    /// Appends up to `max` messages of the queue in order, from the first one at or after `from`
+    /// on. What retention has taken is passed over.
+    pub fn range(
+        &self,
+        queue: QueueKey,
+        from: u64,
+        max: usize,
+        out: &mut Vec<(u64, Entry)>,
+    ) -> Result<(), RunError> {
+        let wanted = out.len().saturating_add(max);
+        let mut from = from;
+        if let Some(known) = self.queues.get(&queue).filter(|known| from < known.end) {
+            for piece in known.piece_of(from)..known.pieces.len() {
+                let left = wanted - out.len();
+                if left == 0 {
+                    return Ok(());
+                }
+                let Some(found) = self.found(known, piece) else { continue };
+                let start = found.position_of(from.max(found.offsets.start));
+                let count = u32::try_from(left).unwrap_or(u32::MAX).min(found.positions.end - start);
+                found.run.entries(start..start + count, from.max(found.offsets.start), out)?;
+            }
+            from = known.end;
+        }
+        for open in self.in_memory() {
+            open.range(queue, from, wanted - out.len(), out);
+        }
+        Ok(())
+    }
+
+    /// The offset of the queue's first message with store time `ms` or later.
+    pub fn first_at_or_after(&self, queue: QueueKey, ms: u64) -> Result<Option<u64>, RunError> {
+        if let Some(known) = self.queues.get(&queue) {
+            // Store time never goes back, so whole segments are too early up to some piece.
+            let too_early = |piece: &Piece| self.run(piece.part).is_none_or(|run| run.last_ms() < ms);
+            for piece in known.pieces.partition_point(too_early)..known.pieces.len() {
+                let Some(found) = self.found(known, piece) else { continue };
+                let position = found.run.first_at_or_after(found.positions.clone(), ms)?;
+                if position < found.positions.end {
+                    return Ok(Some(found.offsets.start + u64::from(position - found.positions.start)));
+                }
+            }
+        }
+        Ok(self.in_memory().find_map(|open| open.first_at_or_after(queue, ms)))
+    }
+
+    /// Up to `max` places of messages with this hash of a key or message id, newest first. The
+    /// caller compares the text.
+    pub fn keys(&self, hash: u64, max: usize) -> Result<Vec<Lsn>, RunError> {
+        self.keys_before(hash, Lsn(u64::MAX), max)
+    }
+
+    /// As [`Index::keys`], only places before `before`: the rest of a long answer.
+    pub fn keys_before(&self, hash: u64, before: Lsn, max: usize) -> Result<Vec<Lsn>, RunError> {
+        let mut out = Vec::new();
+        let memory = self.sealed.iter().map(|sealed| &*sealed.open).chain([&self.open]);
+        for open in memory.rev() {
+            open.keys(hash, before, max - out.len(), &mut out);
+        }
+        for run in self.runs.iter().rev().filter(|run| run.base() < before) {
+            if out.len() == max {
+                break;
+            }
+            run.keys(hash, before, max - out.len(), &mut out)?;
+        }
+        Ok(out)
+    }
+
+    /// Ends the open segment, which is `base..end`: its index stays readable in memory until its
+    /// run is adopted. The caller has the run written.
+    pub fn seal(&mut self, base: Lsn, end: Lsn) -> Arc<Open> {
+        assert!(base <= end && self.sealed.back().is_none_or(|last| last.base <= base), "segments are sealed in order");
+        let open = Arc::new(mem::take(&mut self.open));
+        self.sealed.push_back(Sealed { base, open: Arc::clone(&open), run: None });
+        open
+    }
+
+    /// Takes the run of a sealed segment, and drops what was in memory in its place. At a start
+    /// runs come oldest first, before anything is pushed.
+    pub fn adopt(&mut self, run: Run) {
+        if let Some(sealed) = self.sealed.iter_mut().find(|sealed| sealed.base == run.base()) {
+            sealed.run = Some(run);
+        } else if self.sealed.is_empty() && self.runs.back().is_none_or(|last| last.base() < run.base()) {
+            self.append(run);
+        } // Else its segment was removed in the meantime.
+        while let Some(run) = self.sealed.front_mut().and_then(|oldest| oldest.run.take()) {
+            self.sealed.pop_front();
+            self.append(run);
+        }
+    }
+
+    /// For each queue with messages in the oldest segment: its first offset after them.
+    pub fn starts_after(&self, base: Lsn) -> Vec<(QueueKey, u64)> {
+        let Some(oldest) = self.runs.front() else {
+            let sealed = self.sealed.front().filter(|sealed| sealed.base == base);
+            return sealed.map(|sealed| sealed.open.stretches().map(|s| (s.queue, s.end())).collect()).unwrap_or_default();
+        };
+        if oldest.base() != base {
+            return Vec::new();
+        }
+        match oldest.stretches() {
+            Ok(stretches) => stretches.iter().map(|stretch| (stretch.queue, stretch.end())).collect(),
+            // The directory was sound when it was opened, so all it said is in memory, if scattered.
+            Err(error) => {
+                tracing::warn!(%error, "queues of the oldest segment are looked for in memory");
+                let of_oldest = |known: &Queue| known.end_in(self.oldest);
+                self.queues.iter().filter_map(|(key, known)| Some((*key, of_oldest(known)?))).collect()
+            }
+        }
+    }
+
+    /// Forgets the oldest segment; nothing happens when it is another one.
+    pub fn remove_oldest(&mut self, base: Lsn) {
+        if self.runs.is_empty() {
+            if self.sealed.front().is_some_and(|sealed| sealed.base == base) {
+                self.sealed.pop_front();
+            }
+            return;
+        }
+        let Some(run) = self.runs.pop_front_if(|run| run.base() == base) else { return };
+        self.oldest += 1;
+        match run.stretches() {
+            Ok(stretches) => stretches.iter().for_each(|stretch| self.trim(stretch.queue)),
+            Err(error) => {
+                tracing::warn!(%error, "queues of the removed segment are looked for in memory");
+                let keys: Vec<QueueKey> = self.queues.keys().copied().collect();
+                keys.into_iter().for_each(|key| self.trim(key));
+            }
+        }
+    }
+
+    /// Parts in memory, oldest first.
+    fn in_memory(&self) -> impl Iterator<Item = &Open> {
+        self.sealed.iter().map(|sealed| &*sealed.open).chain([&self.open])
+    }
+
+    fn append(&mut self, mut run: Run) {
+        let part = self.oldest + u32::try_from(self.runs.len()).expect("a log has fewer than 2^32 segments");
+        for Row { stretch, position } in run.take_directory() {
+            let known = self.queues.entry(stretch.queue).or_default();
+            known.append(Piece { first: stretch.first, part, position }, stretch.end());
+        }
+        run.set_cache(&self.cache);
+        self.runs.push_back(run);
+    }
+
+    /// Forgets a queue's pieces in runs that are gone.
+    fn trim(&mut self, key: QueueKey) {
+        let Some(known) = self.queues.get_mut(&key) else { return };
+        let gone = known.pieces.iter().take_while(|piece| piece.part < self.oldest || piece.part == NO_PART).count();
+        known.pieces.drain(..gone);
+        if known.pieces.is_empty() {
+            self.queues.remove(&key);
+        }
+    }
+
+    fn run(&self, part: u32) -> Option<&Run> {
+        self.runs.get(part.checked_sub(self.oldest)? as usize)
+    }
+
+    /// What a piece stands for; none when nothing is there.
+    fn found(&self, known: &Queue, piece: usize) -> Option<Found<'_>> {
+        let Piece { first, part, position } = *known.pieces.get(piece)?;
+        let run = self.run(part)?;
+        let end = known.end_of(piece);
+        let count = u32::try_from(end - first).ok()?;
+        Some(Found { run, offsets: first..end, positions: position..position + count })
+    }
+}
+
+impl Queue {
+    /// Adds a piece at the end. One that begins earlier is passed over: offsets do not come twice.
+    fn append(&mut self, piece: Piece, end: u64) {
+        if self.pieces.is_empty() {
+            self.end = piece.first;
+            self.pieces.reserve_exact(1);
+        }
+        if piece.first < self.end {
+            tracing::error!(first = piece.first, end = self.end, "offsets of a queue are in two index runs");
+            return;
+        }
+        if piece.first > self.end {
+            self.pieces.push(Piece { first: self.end, part: NO_PART, position: 0 });
+        }
+        self.pieces.push(piece);
+        self.end = end;
+    }
+
+    /// The piece that has `offset` if any has; the first one when it is earlier.
+    fn piece_of(&self, offset: u64) -> usize {
+        self.pieces.partition_point(|piece| piece.first <= offset).saturating_sub(1)
+    }
+
+    fn end_of(&self, piece: usize) -> u64 {
+        self.pieces.get(piece + 1).map_or(self.end, |next| next.first)
+    }
+
+    /// Where the queue's messages in one part end, if they are its first.
+    fn end_in(&self, part: u32) -> Option<u64> {
+        (self.pieces.first()?.part == part).then(|| self.end_of(0))
+    }
+}
+
+impl Found<'_> {
+    fn position_of(&self, offset: u64) -> u32 {
+        let ahead = u32::try_from(offset - self.offsets.start).expect("a piece has fewer than 2^32 messages");
+        self.positions.start + ahead
+    }
+}

@@ -1,0 +1,256 @@
+//! The index of a segment that is still growing, or is sealed and not yet written out: in memory.
+
+use std::{
+    collections::{HashMap, hash_map},
+    mem,
+    ops::Range,
+};
+
+use centaur_apis::units::Lsn;
+
+use super::{ENTRY_BYTES, Entry, Packed, QueueKey, Stretch};
+use crate::log::record::Message;
+
+/// Entries in a full chunk of a queue: growing never copies more than this.
+const CHUNK_ENTRIES: usize = 256;
+/// Keys in a full chunk, which is sorted once: a look-up is a binary search in each.
+const CHUNK_KEYS: usize = 1024;
+/// What a queue costs besides its entries: key, column and the hash table's slack.
+const COLUMN_BYTES: usize = (size_of::<QueueKey>() + size_of::<Column>()) * 8 / 7;
+const KEY_BYTES: usize = size_of::<Key>();
+
+/// Hash of a key or message id, and where the message is.
+pub(super) type Key = (u64, Lsn);
+
+/// The index of one segment in memory: at most 40 bytes for an entry and 16 for a key, and about
+/// 75 for each queue that has messages in it.
+#[derive(Default)]
+pub struct Open {
+    /// Packed entries count their places from here: the place of the first message.
+    origin: Lsn,
+    count: u64,
+    last_ms: u64,
+    columns: HashMap<QueueKey, Column>,
+    sorted_keys: Vec<Vec<Key>>,
+    /// Keys in the order they came.
+    recent_keys: Vec<Key>,
+    bytes: usize,
+}
+
+/// One queue's entries.
+struct Column {
+    first: u64,
+    /// Chunks of [`CHUNK_ENTRIES`].
+    full: Vec<Vec<Packed>>,
+    tail: Vec<Packed>,
+}
+
+impl Open {
+    /// Adds one message. A message that is already there is passed over.
+    ///
+    /// Shape: messages come in log order, the offsets of a queue without a gap.
+    pub fn push(&mut self, queue: QueueKey, offset: u64, entry: Entry, key_hashes: &[u64]) {
+        if self.count == 0 {
+            self.origin = entry.lsn;
+        }
+        let column = match self.columns.entry(queue) {
+            hash_map::Entry::Occupied(slot) => slot.into_mut(),
+            hash_map::Entry::Vacant(slot) => {
+                self.bytes += COLUMN_BYTES;
+                slot.insert(Column { first: offset, full: Vec::new(), tail: Vec::new() })
+            }
+        };
+        let end = column.first + column.len() as u64;
+        if offset < end {
+            return;
+        }
+        assert_eq!(offset, end, "offsets of a queue have no gap");
+        self.bytes += column.push(entry.pack(self.origin));
+        self.count += 1;
+        self.last_ms = self.last_ms.max(entry.stored_ms);
+        for hash in key_hashes {
+            self.push_key((*hash, entry.lsn));
+        }
+    }
+
+    /// Adds one message as the log has it.
+    pub fn push_message(&mut self, lsn: Lsn, length: u32, message: &Message) {
+        let entry = Entry {
+            lsn,
+            length,
+            tag_hash: message.tag_hash,
+            group_hash: message.group_hash,
+            stored_ms: message.stored_ms,
+        };
+        let queue = QueueKey { topic: message.topic, queue: message.queue };
+        self.push(queue, message.offset, entry, &message.key_hashes);
+    }
+
+    /// Bytes of memory it takes, near enough to decide when to seal.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Messages in it.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Whether nothing was pushed.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The latest store time in it, ms; 0 when empty.
+    pub fn last_ms(&self) -> u64 {
+        self.last_ms
+    }
+
+    /// The message at `offset`.
+    pub fn get(&self, queue: QueueKey, offset: u64) -> Option<Entry> {
+        let column = self.columns.get(&queue)?;
+        let at = usize::try_from(offset.checked_sub(column.first)?).ok()?;
+        column.get(at).map(|packed| packed.unpack(self.origin))
+    }
+
+    /// Appends up to `max` messages of the queue, from the first one at or after `from` on.
+    pub fn range(&self, queue: QueueKey, from: u64, max: usize, out: &mut Vec<(u64, Entry)>) {
+        let Some(column) = self.columns.get(&queue) else { return };
+        let skipped = from.saturating_sub(column.first);
+        let start = usize::try_from(skipped).map_or(column.len(), |at| at.min(column.len()));
+        let end = column.len().min(start.saturating_add(max));
+        let offsets = column.first + start as u64..;
+        let entries = (start..end).filter_map(|at| column.get(at)).map(|packed| packed.unpack(self.origin));
+        out.extend(offsets.zip(entries));
+    }
+
+    /// The offset of the queue's first message with store time `ms` or later.
+    pub fn first_at_or_after(&self, queue: QueueKey, ms: u64) -> Option<u64> {
+        let column = self.columns.get(&queue)?;
+        let at = partition(0..column.len(), |at| column.get(at).is_some_and(|packed| packed.stored_ms() < ms));
+        (at < column.len()).then(|| column.first + at as u64)
+    }
+
+    /// Appends up to `max` places of messages with this key hash, from the newest one before
+    /// `before` backwards.
+    pub fn keys(&self, hash: u64, before: Lsn, max: usize, out: &mut Vec<Lsn>) {
+        let wanted = out.len().saturating_add(max);
+        let mut recent: Vec<Lsn> =
+            self.recent_keys.iter().filter(|key| key.0 == hash && key.1 < before).map(|key| key.1).collect();
+        recent.sort_unstable();
+        push_newest(recent.into_iter().rev(), wanted, out);
+        for chunk in self.sorted_keys.iter().rev() {
+            let end = chunk.partition_point(|key| *key < (hash, before));
+            let same = chunk[..end].iter().rev().take_while(|key| key.0 == hash);
+            push_newest(same.map(|key| key.1), wanted, out);
+        }
+    }
+
+    /// What it has of each queue, in no order.
+    pub fn stretches(&self) -> impl Iterator<Item = Stretch> {
+        self.columns.iter().filter_map(|(queue, column)| column.stretch(*queue))
+    }
+
+    pub(super) fn origin(&self) -> Lsn {
+        self.origin
+    }
+
+    /// Where the queue's messages end here, if it has any.
+    pub(super) fn end_of(&self, queue: QueueKey) -> Option<u64> {
+        self.columns.get(&queue).map(|column| column.first + column.len() as u64)
+    }
+
+    /// The queue's entries in order, in pieces.
+    pub(super) fn chunks(&self, queue: QueueKey) -> impl Iterator<Item = &[Packed]> {
+        self.columns.get(&queue).into_iter().flat_map(|column| {
+            let full = column.full.iter().map(Vec::as_slice);
+            full.chain([column.tail.as_slice()])
+        })
+    }
+
+    pub(super) fn key_count(&self) -> usize {
+        self.sorted_keys.len() * CHUNK_KEYS + self.recent_keys.len()
+    }
+
+    /// All keys in no order.
+    pub(super) fn all_keys(&self) -> impl Iterator<Item = &Key> {
+        self.sorted_keys.iter().flatten().chain(&self.recent_keys)
+    }
+
+    fn push_key(&mut self, key: Key) {
+        if self.recent_keys.capacity() == 0 {
+            self.recent_keys.reserve_exact(CHUNK_KEYS);
+            self.bytes += CHUNK_KEYS * KEY_BYTES;
+        }
+        self.recent_keys.push(key);
+        if self.recent_keys.len() == CHUNK_KEYS {
+            let mut chunk = mem::take(&mut self.recent_keys);
+            chunk.sort_unstable();
+            self.sorted_keys.push(chunk);
+        }
+    }
+}
+
+impl Column {
+    /// Adds an entry and says how many bytes of memory that took.
+    fn push(&mut self, packed: Packed) -> usize {
+        let before = self.tail.capacity();
+        if self.tail.len() == before {
+            // Doubling would leave a quarter of the memory empty on average; this leaves a ninth.
+            let more = (before / 4).clamp(1, CHUNK_ENTRIES - before);
+            self.tail.reserve_exact(more);
+        }
+        let grown = (self.tail.capacity() - before) * ENTRY_BYTES;
+        self.tail.push(packed);
+        if self.tail.len() == CHUNK_ENTRIES {
+            self.full.push(mem::take(&mut self.tail));
+        }
+        grown
+    }
+
+    fn len(&self) -> usize {
+        self.full.len() * CHUNK_ENTRIES + self.tail.len()
+    }
+
+    fn get(&self, at: usize) -> Option<&Packed> {
+        let chunk = self.full.get(at / CHUNK_ENTRIES);
+        match chunk {
+            Some(chunk) => chunk.get(at % CHUNK_ENTRIES),
+            None => self.tail.get(at - self.full.len() * CHUNK_ENTRIES),
+        }
+    }
+
+    fn stretch(&self, queue: QueueKey) -> Option<Stretch> {
+        let (first, last) = (self.get(0)?, self.get(self.len() - 1)?);
+        Some(Stretch {
+            queue,
+            first: self.first,
+            count: u32::try_from(self.len()).expect("a segment holds fewer than 2^32 messages"),
+            first_ms: first.stored_ms(),
+            last_ms: last.stored_ms(),
+        })
+    }
+}
+
+/// Appends places that come newest first, each once, until `out` has `wanted`.
+pub(super) fn push_newest(places: impl Iterator<Item = Lsn>, wanted: usize, out: &mut Vec<Lsn>) {
+    for place in places {
+        if out.len() >= wanted {
+            return;
+        }
+        // A message whose key occurs twice is found once.
+        if out.last() != Some(&place) {
+            out.push(place);
+        }
+    }
+}
+
+/// The first number of the range for which `is_before` is false; its end when there is none.
+fn partition(range: Range<usize>, is_before: impl Fn(usize) -> bool) -> usize {
+    let (mut low, mut high) = (range.start, range.end);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if is_before(middle) { low = middle + 1 } else { high = middle }
+    }
+    low
+}
