@@ -20,7 +20,17 @@ def differences(received, prefix, number, message_id):
     """Sentences about every field of a received message that is not as it must be on a first delivery."""
     wanted = {**expected(prefix, number), "id": message_id, "attempt": 1}
     seen = {**received, "keys": sorted(received["keys"] or [])}
-    wrong = [f"{field} is {seen[field]!r}, not {value!r}" for field, value in wanted.items() if seen[field] != value]
+    wrong = [_difference(field, seen[field], value) for field, value in wanted.items() if seen[field] != value]
     if not seen["born_host"]:
         wrong.append("there is no born host")
     return wrong
+
+
+def _difference(field, seen, wanted):
+    """A sentence that stays readable when the values are long."""
+    return f"{field} is {_short(seen)}, not {_short(wanted)}"
+
+
+def _short(value):
+    text = repr(value)
+    return text if len(text) <= 120 else f"{text[:60]}… ({len(text)} characters) …{text[-60:]}"

@@ -149,7 +149,7 @@ def matrix(run, clients):
 DOWN_S = 3
 RESUME_S_MAX = 60
 # Acknowledged by every client before the server is killed, and again before the end.
-SURVIVE_ROUND = 50
+SURVIVE_ROUND = 200
 # A lease that the killed server had given out runs its full time before anybody gets the message again.
 DRAIN_S = 120
 
