@@ -106,7 +106,8 @@ impl Connection {
     pub(crate) async fn unary(&mut self, path: &'static str, payload: Payload) -> Result<Bytes> {
         self.grpc.ready().await?;
         let request = self.request(payload, CALL_TIMEOUT);
-        Ok(self.grpc.unary(request, PathAndQuery::from_static(path), Encoded).await?.into_inner())
+        let answer = self.grpc.unary(request, PathAndQuery::from_static(path), Encoded).await;
+        Ok(answer.with_context(|| format!("{path} failed"))?.into_inner())
     }
 
     /// Sends what `payload` holds and sees that it was accepted.

@@ -11,10 +11,9 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use crate::{report::Percentiles, target::seconds};
+use crate::{meter::histogram, report::Percentiles, target::seconds};
 
 /// The file is written over from its beginning when its end is reached.
 const FILE_BYTES: u64 = 64 << 20;
@@ -76,7 +75,7 @@ fn prewrite(file: &File) -> Result<()> {
 fn row(file: &File, size: u32, batch: u32, duration: Duration) -> Result<Row> {
     let group = vec![0xa5; size as usize * batch as usize];
     let length = group.len() as u64;
-    let (mut times, mut groups, mut at) = (Histogram::<u64>::new(3)?, 0u32, 0);
+    let (mut times, mut groups, mut at) = (histogram(), 0u32, 0);
     let started = Instant::now();
     while groups == 0 || started.elapsed() < duration {
         let began = Instant::now();

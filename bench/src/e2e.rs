@@ -18,7 +18,7 @@ use crate::{
     pace::Pace,
     report::Report,
     requests::{self, Run},
-    target::{Shape, Target},
+    target::Target,
 };
 
 /// How long messages that were sent may take to arrive after the load is over.
@@ -32,9 +32,9 @@ pub(crate) struct Options {
     /// Messages a second
     #[arg(long, default_value_t = 1000.0, value_parser = rate)]
     pub(crate) rate: f64,
-    /// Messages through a server, or twice through the echo
-    #[arg(long, value_enum, default_value_t = Shape::Send)]
-    pub(crate) shape: Shape,
+    /// Twice through the echo instead of once through a server
+    #[arg(long)]
+    pub(crate) echo: bool,
     /// Messages that one receive asks for
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(i32).range(1..=32))]
     pub(crate) batch: i32,
@@ -42,10 +42,7 @@ pub(crate) struct Options {
 
 /// Runs the load and reports on it. `--in-flight` is the number of receives that wait.
 pub(crate) async fn run(options: &Options) -> Result<Report> {
-    match options.shape {
-        Shape::Send => through_server(options).await,
-        Shape::Echo => through_echo(options).await,
-    }
+    if options.echo { through_echo(options).await } else { through_server(options).await }
 }
 
 async fn through_server(options: &Options) -> Result<Report> {

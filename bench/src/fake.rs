@@ -244,6 +244,14 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
+    async fn the_echo_answers_a_bare_send() {
+        let options = send::Options { target: target(start_echo().await, None), shape: Shape::Bare, batch: 2 };
+        let report = send::run(&options).await.expect("a report");
+        assert_eq!((report.scenario, report.first_error.as_deref()), ("bare send", None));
+        assert!(report.messages > 0);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
     async fn every_sent_message_arrives_once() {
         let fake = Arc::new(Fake::default());
         let options =
@@ -281,7 +289,7 @@ mod tests {
     async fn messages_are_timed_from_end_to_end() {
         let fake = Arc::new(Fake::default());
         let target = target(start(Arc::clone(&fake)).await, 500);
-        let options = e2e::Options { target, rate: 2000.0, shape: Shape::Send, batch: 32 };
+        let options = e2e::Options { target, rate: 2000.0, echo: false, batch: 32 };
         let report = e2e::run(&options).await.expect("a report");
         assert_eq!(report.first_error, None);
         let times = &report.latency["end to end"];
@@ -291,8 +299,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn two_echo_hops_are_timed() {
-        let options =
-            e2e::Options { target: target(start_echo().await, 500), rate: 2000.0, shape: Shape::Echo, batch: 1 };
+        let options = e2e::Options { target: target(start_echo().await, 500), rate: 2000.0, echo: true, batch: 1 };
         let report = e2e::run(&options).await.expect("a report");
         assert_eq!((report.scenario, report.errors), ("two echo hops", 0));
         assert!(report.latency["end to end"].count > 0);

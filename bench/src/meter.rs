@@ -232,7 +232,8 @@ impl Latencies {
     }
 }
 
-fn histogram() -> Histogram<u64> {
+/// An empty histogram of times in microseconds.
+pub(crate) fn histogram() -> Histogram<u64> {
     Histogram::new_with_max(LATENCY_US_MAX, 3).expect("the bounds are right")
 }
 

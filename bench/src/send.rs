@@ -43,22 +43,23 @@ pub(crate) async fn run(options: &Options) -> Result<Report> {
     let template = run.send(&target.topic, target.size, usize::from(options.batch));
     let connections = match options.shape {
         Shape::Send => target.producers(&run).await?,
-        Shape::Echo => target.connect(&run).await?,
+        Shape::Bare | Shape::Echo => target.connect(&run).await?,
     };
-    let load = Load::new(template, options.shape, 0);
+    let load = Load::new(template, options.shape);
     let scenario = match options.shape {
         Shape::Send => "send",
+        Shape::Bare => "bare send",
         Shape::Echo => "echo",
     };
     load.run(scenario, &connections, target.in_flight, target.extent(), &target.processes()).await
 }
 
-/// Leaves at least `messages` messages in the topic, numbered from `first`.
+/// Leaves at least `messages` messages in the topic.
 ///
 /// Errors: any of them was refused.
 pub(crate) async fn backlog(target: &Target, run: &Run, messages: u64) -> Result<()> {
     let connections = target.producers(run).await?;
-    let load = Load::new(run.send(&target.topic, target.size, BACKLOG_BATCH), Shape::Send, 0);
+    let load = Load::new(run.send(&target.topic, target.size, BACKLOG_BATCH), Shape::Send);
     let (extent, unmeasured) = (Extent::Messages(messages), Processes::default());
     let report = load.run("backlog", &connections, target.in_flight, extent, &unmeasured).await?;
     match report.first_error {
@@ -78,9 +79,9 @@ struct Load {
 }
 
 impl Load {
-    fn new(template: Template, shape: Shape, first: u64) -> Self {
+    fn new(template: Template, shape: Shape) -> Self {
         let echo = template.echo();
-        let next = Arc::new(AtomicU64::new(first));
+        let next = Arc::new(AtomicU64::new(0));
         Self { template, echo, shape, next, progress: Arc::new(Progress::new()) }
     }
 
@@ -121,7 +122,7 @@ impl Load {
 
     async fn call(&self, connection: &mut Connection) -> Result<()> {
         match self.shape {
-            Shape::Send => {
+            Shape::Send | Shape::Bare => {
                 let first = self.next.fetch_add(self.template.messages(), Relaxed);
                 connection.send(self.template.numbered(first)).await
             }

@@ -51,8 +51,10 @@ pub(crate) struct Target {
 /// What a send is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 pub(crate) enum Shape {
-    /// The public SendMessage
+    /// The public SendMessage, by a producer that knows its topic
     Send,
+    /// The public SendMessage and nothing before it, as the echo answers it
+    Bare,
     /// An echo of as many bytes
     Echo,
 }

@@ -120,7 +120,8 @@ pub(crate) struct Sample {
 enum Load {
     Send(Shape),
     Receive,
-    EndToEnd(Shape),
+    EndToEnd,
+    TwoHops,
 }
 
 /// What every round does once.
@@ -141,7 +142,7 @@ pub(crate) async fn run(options: &Options) -> Result<Comparison> {
     let launch = Launch { binary: options.binary.clone(), directory, settings: options.settings.clone() };
     let mut starts = Vec::new();
     for _ in 0..options.rounds {
-        starts.push(Server::start_cost(&launch).await?);
+        starts.push(Server::start_cost(&launch).await.context("the first message after a start failed")?);
     }
     let (echo, quick, durable) = (Server::echo().await?, launch.start("async").await?, launch.start("sync").await?);
     let steps = steps(&echo, &quick, &durable, &options.peers);
@@ -185,19 +186,15 @@ fn steps(echo: &Server, quick: &Server, durable: &Server, peers: &[Peer]) -> Vec
     };
     let mut steps = vec![
         step("echo", Load::Send(Shape::Echo), echo),
-        step("bare send", Load::Send(Shape::Send), echo),
+        step("bare send", Load::Send(Shape::Bare), echo),
         step("send", Load::Send(Shape::Send), quick),
         step("send sync", Load::Send(Shape::Send), durable),
         step("receive", Load::Receive, quick),
-        step("two echo hops", Load::EndToEnd(Shape::Echo), echo),
-        step("end to end", Load::EndToEnd(Shape::Send), quick),
+        step("two echo hops", Load::TwoHops, echo),
+        step("end to end", Load::EndToEnd, quick),
     ];
     for Peer { name, endpoint, pid } in peers {
-        let loads = [
-            ("send", Load::Send(Shape::Send)),
-            ("receive", Load::Receive),
-            ("end to end", Load::EndToEnd(Shape::Send)),
-        ];
+        let loads = [("send", Load::Send(Shape::Send)), ("receive", Load::Receive), ("end to end", Load::EndToEnd)];
         let step =
             |(what, load)| Step { name: format!("{what} {name}"), load, endpoint: endpoint.clone(), pid: pid.clone() };
         steps.extend(loads.map(step));
@@ -244,9 +241,10 @@ impl Step {
                 let target = target(format!("receive-{round}"), RECEIVES, Some(options.receive_messages));
                 receive::run(&receive::Options { target, batch: 32, backlog: None }).await
             }
-            Load::EndToEnd(shape) => {
+            Load::EndToEnd | Load::TwoHops => {
                 let target = target(format!("end-to-end-{round}"), options.in_flight, None);
-                e2e::run(&e2e::Options { target, rate: latency_rate, shape, batch: 32 }).await
+                let echo = matches!(self.load, Load::TwoHops);
+                e2e::run(&e2e::Options { target, rate: latency_rate, echo, batch: 32 }).await
             }
         };
         let report = report.with_context(|| format!("step {:?} failed", self.name))?;
