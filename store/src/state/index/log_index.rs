@@ -27,6 +27,8 @@ pub struct Index {
     runs: VecDeque<Run>,
     /// Number of the oldest run; runs are numbered as they come.
     oldest: u32,
+    /// Segments that begin before it were removed.
+    start: Lsn,
     queues: HashMap<QueueKey, Queue>,
     sealed: VecDeque<Sealed>,
     open: Open,
@@ -96,13 +98,7 @@ impl Index {
 
     /// Appends up to `max` messages of the queue in order, from the first one at or after `from`
     /// on. What retention has taken is passed over.
-    pub fn range(
-        &self,
-        queue: QueueKey,
-        from: u64,
-        max: usize,
-        out: &mut Vec<(u64, Entry)>,
-    ) -> Result<(), RunError> {
+    pub fn range(&self, queue: QueueKey, from: u64, max: usize, out: &mut Vec<(u64, Entry)>) -> Result<(), RunError> {
         let wanted = out.len().saturating_add(max);
         let mut from = from;
         if let Some(known) = self.queues.get(&queue).filter(|known| from < known.end) {
@@ -127,10 +123,9 @@ impl Index {
     /// The offset of the queue's first message with store time `ms` or later.
     pub fn first_at_or_after(&self, queue: QueueKey, ms: u64) -> Result<Option<u64>, RunError> {
         if let Some(known) = self.queues.get(&queue) {
-            // Store time never goes back, so whole segments are too early up to some piece.
-            let too_early = |piece: &Piece| self.run(piece.part).is_none_or(|run| run.last_ms() < ms);
-            for piece in known.pieces.partition_point(too_early)..known.pieces.len() {
-                let Some(found) = self.found(known, piece) else { continue };
+            for piece in 0..known.pieces.len() {
+                let found = self.found(known, piece).filter(|found| found.run.last_ms() >= ms);
+                let Some(found) = found else { continue };
                 let position = found.run.first_at_or_after(found.positions.clone(), ms)?;
                 if position < found.positions.end {
                     return Ok(Some(found.offsets.start + u64::from(position - found.positions.start)));
@@ -174,11 +169,14 @@ impl Index {
     /// Takes the run of a sealed segment, and drops what was in memory in its place. At a start
     /// runs come oldest first, before anything is pushed.
     pub fn adopt(&mut self, run: Run) {
+        if run.base() < self.start {
+            return; // Its segment was removed while the run was written.
+        }
         if let Some(sealed) = self.sealed.iter_mut().find(|sealed| sealed.base == run.base()) {
             sealed.run = Some(run);
         } else if self.sealed.is_empty() && self.runs.back().is_none_or(|last| last.base() < run.base()) {
             self.append(run);
-        } // Else its segment was removed in the meantime.
+        }
         while let Some(run) = self.sealed.front_mut().and_then(|oldest| oldest.run.take()) {
             self.sealed.pop_front();
             self.append(run);
@@ -189,7 +187,9 @@ impl Index {
     pub fn starts_after(&self, base: Lsn) -> Vec<(QueueKey, u64)> {
         let Some(oldest) = self.runs.front() else {
             let sealed = self.sealed.front().filter(|sealed| sealed.base == base);
-            return sealed.map(|sealed| sealed.open.stretches().map(|s| (s.queue, s.end())).collect()).unwrap_or_default();
+            return sealed
+                .map(|sealed| sealed.open.stretches().map(|s| (s.queue, s.end())).collect())
+                .unwrap_or_default();
         };
         if oldest.base() != base {
             return Vec::new();
@@ -207,13 +207,11 @@ impl Index {
 
     /// Forgets the oldest segment; nothing happens when it is another one.
     pub fn remove_oldest(&mut self, base: Lsn) {
-        if self.runs.is_empty() {
-            if self.sealed.front().is_some_and(|sealed| sealed.base == base) {
-                self.sealed.pop_front();
-            }
-            return;
+        if self.runs.is_empty() && self.sealed.pop_front_if(|sealed| sealed.base == base).is_some() {
+            self.start = base.plus(1);
         }
         let Some(run) = self.runs.pop_front_if(|run| run.base() == base) else { return };
+        self.start = base.plus(1);
         self.oldest += 1;
         match run.stretches() {
             Ok(stretches) => stretches.iter().for_each(|stretch| self.trim(stretch.queue)),

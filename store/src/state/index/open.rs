@@ -96,11 +96,6 @@ impl Open {
         self.count
     }
 
-    /// Whether nothing was pushed.
-    pub fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-
     /// The latest store time in it, ms; 0 when empty.
     pub fn last_ms(&self) -> u64 {
         self.last_ms
@@ -153,11 +148,6 @@ impl Open {
 
     pub(super) fn origin(&self) -> Lsn {
         self.origin
-    }
-
-    /// Where the queue's messages end here, if it has any.
-    pub(super) fn end_of(&self, queue: QueueKey) -> Option<u64> {
-        self.columns.get(&queue).map(|column| column.first + column.len() as u64)
     }
 
     /// The queue's entries in order, in pieces.

@@ -1,12 +1,17 @@
 //! The index of a sealed segment: an immutable file beside it, read page by page.
 
-use std::{io, mem, ops::Range, path::Path, path::PathBuf, sync::Arc};
+use std::{
+    io, mem,
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use centaur_apis::units::Lsn;
 use thiserror::Error;
 
 use super::{
-    ENTRY_BYTES, Entry, Packed, QueueKey, SHORT_MAX, Stretch,
+    ENTRY_BYTES, Entry, Packed, QueueKey, Stretch,
     open::push_newest,
     pages::{Cache, PAYLOAD_BYTES, Page, PageFile},
     u32_at, u64_at,
@@ -178,11 +183,6 @@ impl Run {
     /// Where its segment ends.
     pub fn end(&self) -> Lsn {
         self.header.end
-    }
-
-    /// Messages in it.
-    pub fn count(&self) -> u64 {
-        u64::from(self.header.entries)
     }
 
     /// The latest store time in it, ms; 0 when empty.

@@ -1,0 +1,419 @@
+//! The index against a naive model: everything it says is compared with a list of all messages.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::{self, File},
+    os::unix::fs::FileExt as _,
+    path::PathBuf,
+};
+
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::{pages::PAGE_BYTES, *};
+
+const QUEUES: u32 = 4;
+const HASHES: u64 = 9;
+
+/// One message as the model has it.
+#[derive(Clone)]
+struct Known {
+    queue: QueueKey,
+    offset: u64,
+    entry: Entry,
+    hashes: Vec<u64>,
+}
+
+/// All messages in log order, in segments; the last one is open.
+struct Model {
+    segments: Vec<(Lsn, Vec<Known>)>,
+    ends: BTreeMap<QueueKey, u64>,
+    next: Lsn,
+    now_ms: u64,
+}
+
+/// An index beside its model, and where its runs are.
+struct Pair {
+    model: Model,
+    index: Index,
+    sealed: Vec<(Lsn, Lsn, std::sync::Arc<Open>)>,
+    dir: TempDir,
+}
+
+fn queue(number: u32) -> QueueKey {
+    QueueKey { topic: 1 + number / 2, queue: number % 2 }
+}
+
+/// Few hashes, spread over all 64 bits as real ones are.
+fn hash(number: u64) -> u64 {
+    (number + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+}
+
+impl Pair {
+    fn new() -> Self {
+        let model =
+            Model { segments: vec![(Lsn(0), Vec::new())], ends: BTreeMap::new(), next: Lsn(100), now_ms: 1_000 };
+        Self { model, index: Index::new(), sealed: Vec::new(), dir: tempfile::tempdir().expect("a folder") }
+    }
+
+    fn push(&mut self, queue: QueueKey, gap_ms: u64, hashes: &[u64]) {
+        let model = &mut self.model;
+        model.now_ms += gap_ms;
+        model.next = model.next.plus(96);
+        let end = model.ends.entry(queue).or_insert(7);
+        let offset = *end;
+        *end += 1;
+        // Some messages are where they were long ago: delayed ones.
+        let lsn = if offset % 11 == 10 { Lsn(model.next.0 % 90) } else { model.next };
+        let entry = Entry {
+            lsn,
+            length: u32::try_from(offset).expect("small") + 40,
+            tag_hash: hash(offset),
+            group_hash: offset % 3,
+            stored_ms: model.now_ms,
+        };
+        self.index.push(queue, offset, entry, hashes);
+        let known = Known { queue, offset, entry, hashes: hashes.to_vec() };
+        model.segments.last_mut().expect("there is an open one").1.push(known);
+    }
+
+    fn seal(&mut self) {
+        let (base, end) = (self.model.segments.last().expect("there is an open one").0, self.model.next.plus(8));
+        self.model.next = end;
+        self.sealed.push((base, end, self.index.seal(base, end)));
+        self.model.segments.push((end, Vec::new()));
+    }
+
+    /// Writes the run of some sealed segment and has it adopted.
+    fn adopt(&mut self, which: usize) {
+        if self.sealed.is_empty() {
+            return;
+        }
+        let (base, end, open) = self.sealed.remove(which % self.sealed.len());
+        let path = self.path(base);
+        open.write(&path, base, end).expect("written");
+        let run = Run::open(&path).expect("opened");
+        assert_eq!((run.base(), run.end()), (base, end));
+        self.index.adopt(run);
+    }
+
+    fn remove(&mut self) {
+        if self.model.segments.len() < 2 {
+            return;
+        }
+        let (base, messages) = self.model.segments.remove(0);
+        let mut after: BTreeMap<QueueKey, u64> = BTreeMap::new();
+        for message in messages {
+            after.insert(message.queue, message.offset + 1);
+        }
+        let found: BTreeMap<QueueKey, u64> = self.index.starts_after(base).into_iter().collect();
+        assert_eq!(found, after, "starts after {base}");
+        self.index.remove_oldest(base);
+        self.index.remove_oldest(base);
+    }
+
+    fn path(&self, base: Lsn) -> PathBuf {
+        self.dir.path().join(format!("{:020}.idx", base.0))
+    }
+
+    /// Every look-up, with and without an answer.
+    fn check(&self) {
+        for number in 0..=QUEUES {
+            self.check_queue(queue(number));
+        }
+        for number in 0..=HASHES {
+            self.check_keys(hash(number));
+        }
+    }
+
+    fn check_queue(&self, queue: QueueKey) {
+        let there: Vec<(u64, Entry)> =
+            self.messages().filter(|m| m.queue == queue).map(|m| (m.offset, m.entry)).collect();
+        let end = self.model.ends.get(&queue).copied().unwrap_or_default() + 2;
+        for offset in 0..end {
+            let expected = there.iter().find(|known| known.0 == offset).map(|known| known.1);
+            assert_eq!(self.index.get(queue, offset).expect("sound"), expected, "{queue:?} {offset}");
+        }
+        for from in (0..end).step_by(1 + there.len() / 20) {
+            for max in [0, 1, 3, 300, usize::MAX] {
+                let mut found = vec![(0, there.first().map_or(NOWHERE, |known| known.1))];
+                self.index.range(queue, from, max, &mut found).expect("sound");
+                let expected: Vec<_> = there.iter().filter(|known| known.0 >= from).take(max).copied().collect();
+                assert_eq!(found[1..], expected, "{queue:?} from {from} max {max}");
+            }
+        }
+        let times: BTreeSet<u64> =
+            there.iter().flat_map(|(_, e)| [e.stored_ms - 1, e.stored_ms, e.stored_ms + 1]).collect();
+        for ms in times.into_iter().chain([0, u64::MAX]) {
+            let expected = there.iter().find(|known| known.1.stored_ms >= ms).map(|known| known.0);
+            assert_eq!(self.index.first_at_or_after(queue, ms).expect("sound"), expected, "{queue:?} at {ms}");
+        }
+    }
+
+    fn check_keys(&self, hash: u64) {
+        let mut places = Vec::new();
+        for (_, segment) in self.model.segments.iter().rev() {
+            let mut here: Vec<Lsn> = segment.iter().filter(|m| m.hashes.contains(&hash)).map(|m| m.entry.lsn).collect();
+            here.sort_unstable();
+            places.extend(here.into_iter().rev());
+        }
+        let sorted = |mut places: Vec<Lsn>| {
+            places.sort_unstable();
+            places.dedup();
+            places
+        };
+        let found = self.index.keys(hash, usize::MAX).expect("sound");
+        assert_eq!(sorted(found), sorted(places.clone()), "hash {hash}");
+        for max in [0, 1, 5] {
+            let found = self.index.keys(hash, max).expect("sound");
+            assert_eq!(found.len(), max.min(sorted(places.clone()).len()), "hash {hash} max {max}");
+        }
+    }
+
+    fn messages(&self) -> impl Iterator<Item = &Known> {
+        self.model.segments.iter().flat_map(|segment| &segment.1)
+    }
+}
+
+const NOWHERE: Entry = Entry { lsn: Lsn(0), length: 0, tag_hash: 0, group_hash: 0, stored_ms: 0 };
+
+#[derive(Clone, Debug)]
+enum Step {
+    Push { queue: u32, gap_ms: u64, hashes: Vec<u64> },
+    Seal,
+    Adopt(usize),
+    Remove,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let hashes = prop::collection::vec((0..HASHES).prop_map(hash), 0..4);
+    prop_oneof![
+        40 => (0..QUEUES, 0..4u64, hashes).prop_map(|(queue, gap_ms, hashes)| Step::Push { queue, gap_ms, hashes }),
+        2 => Just(Step::Seal),
+        2 => (0..8usize).prop_map(Step::Adopt),
+        1 => Just(Step::Remove),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn an_index_agrees_with_a_list_of_all_messages(steps in prop::collection::vec(step(), 0..300)) {
+        let mut pair = Pair::new();
+        for step in steps {
+            match step {
+                Step::Push { queue: number, gap_ms, hashes } => pair.push(queue(number), gap_ms, &hashes),
+                Step::Seal => pair.seal(),
+                Step::Adopt(which) => pair.adopt(which),
+                Step::Remove => pair.remove(),
+            }
+        }
+        pair.check();
+    }
+}
+
+/// A segment of many pages: `count` messages, mostly in two queues.
+fn fill(pair: &mut Pair, count: u64) {
+    for number in 0..count {
+        let to = if number % 50 == 0 {
+            2 + u32::try_from(number / 50 % 2).expect("small")
+        } else {
+            u32::try_from(number % 2).expect("small")
+        };
+        pair.push(queue(to), number % 3, &[hash(HASHES + number), hash(number % HASHES)]);
+    }
+}
+
+#[test]
+fn what_spans_many_pages_is_found_in_memory_and_in_runs() {
+    let mut pair = Pair::new();
+    fill(&mut pair, 3_000);
+    pair.check();
+    pair.seal();
+    fill(&mut pair, 1_500);
+    pair.check();
+    pair.adopt(0);
+    pair.check();
+    for number in [0, 1, 1_499, 2_999] {
+        pair.check_keys(hash(HASHES + number));
+    }
+    pair.remove();
+    pair.check();
+}
+
+#[test]
+fn the_bytes_of_a_run_are_the_same_when_it_is_rebuilt() {
+    let bytes = || {
+        let mut pair = Pair::new();
+        fill(&mut pair, 700);
+        pair.seal();
+        let (base, end, open) = pair.sealed.remove(0);
+        let mut bytes = Vec::new();
+        open.write_pages(base, end, &mut bytes).expect("written");
+        bytes
+    };
+    let first = bytes();
+    assert_eq!(first.len() % PAGE_BYTES, 0);
+    assert!(first == bytes(), "written twice, the bytes differ");
+}
+
+#[test]
+fn keys_are_given_in_pieces_newest_first() {
+    let mut index = Index::new();
+    let entry = |lsn| Entry { lsn: Lsn(lsn), ..NOWHERE };
+    for offset in 0..2_500 {
+        index.push(queue(0), offset, entry(8 + 8 * offset), &[hash(1), hash(1), hash(offset + 2)]);
+    }
+    let mut all = Vec::new();
+    let mut before = Lsn(u64::MAX);
+    loop {
+        let piece = index.keys_before(hash(1), before, 700).expect("sound");
+        let Some(last) = piece.last() else { break };
+        before = *last;
+        all.extend(piece);
+    }
+    let expected: Vec<Lsn> = (0..2_500).rev().map(|offset| Lsn(8 + 8 * offset)).collect();
+    assert_eq!(all, expected);
+}
+
+#[test]
+fn an_entry_takes_forty_bytes_of_memory_at_most() {
+    for (queues, each) in [(1u32, 100_000u64), (100, 1_000), (5_000, 20)] {
+        let mut open = Open::default();
+        for offset in 0..each {
+            (0..queues).for_each(|number| open.push(queue(number), offset, NOWHERE, &[offset]));
+        }
+        let rows = queues as usize * 80;
+        let keys = usize::try_from(open.count() + 1024).expect("small") * 16;
+        let entries = usize::try_from(open.count()).expect("small") * 40;
+        assert!(open.bytes() <= entries + keys + rows, "{queues} queues: {} bytes", open.bytes());
+    }
+}
+
+/// A small run file and the pair it belongs to.
+fn small_run() -> (Pair, PathBuf) {
+    let mut pair = Pair::new();
+    (0..6).for_each(|number| pair.push(queue(number % QUEUES), 1, &[hash(u64::from(number))]));
+    pair.seal();
+    pair.adopt(0);
+    let path = pair.path(Lsn(0));
+    (pair, path)
+}
+
+#[test]
+fn a_run_cut_anywhere_is_refused() {
+    let (_pair, path) = small_run();
+    let sound = fs::read(&path).expect("read");
+    let file = File::options().write(true).open(&path).expect("opened");
+    for length in (0..sound.len() as u64).rev().chain([sound.len() as u64 + 1]) {
+        file.set_len(length).expect("cut");
+        assert!(Run::open(&path).is_err(), "cut at {length}");
+    }
+    // The length is right, but the end was never written.
+    fs::write(&path, &sound[..PAGE_BYTES]).expect("written");
+    file.set_len(sound.len() as u64).expect("extended");
+    assert!(Run::open(&path).is_err());
+}
+
+#[test]
+fn a_flipped_bit_never_gives_a_wrong_answer() {
+    let (pair, path) = small_run();
+    let sound = fs::read(&path).expect("read");
+    let file = File::options().write(true).open(&path).expect("opened");
+    let mut refused = 0;
+    for (at, byte) in sound.iter().enumerate() {
+        file.write_all_at(&[byte ^ 1 << (at % 8)], at as u64).expect("written");
+        refused += usize::from(look_everywhere(&pair, &path));
+        file.write_all_at(&[*byte], at as u64).expect("written");
+    }
+    // Every byte is covered by some checksum, and every page is read by some look-up.
+    assert_eq!(refused, sound.len());
+}
+
+/// Compares all answers of the file with the model; whether one was refused.
+fn look_everywhere(pair: &Pair, path: &std::path::Path) -> bool {
+    let Ok(run) = Run::open(path) else { return true };
+    let mut index = Index::new();
+    index.adopt(run);
+    let mut refused = false;
+    for message in pair.messages() {
+        match index.get(message.queue, message.offset) {
+            Ok(found) => assert_eq!(found, Some(message.entry)),
+            Err(_) => refused = true,
+        }
+        match index.keys(message.hashes[0], 10) {
+            Ok(found) => assert_eq!(found, [message.entry.lsn]),
+            Err(_) => refused = true,
+        }
+    }
+    refused
+}
+
+#[test]
+fn pages_that_changed_places_are_refused() {
+    let (_pair, path) = small_run();
+    let mut bytes = fs::read(&path).expect("read");
+    let (a, b) = bytes.split_at_mut(2 * PAGE_BYTES);
+    a[PAGE_BYTES..].swap_with_slice(&mut b[..PAGE_BYTES]);
+    fs::write(&path, bytes).expect("written");
+    assert!(matches!(Run::open(&path), Err(RunError::Damaged { page: 1, .. })));
+}
+
+#[test]
+fn a_run_of_a_later_format_is_named_as_such() {
+    let (_pair, path) = small_run();
+    let mut bytes = fs::read(&path).expect("read");
+    bytes[8] = 2;
+    let page = <&mut [u8; PAGE_BYTES]>::try_from(&mut bytes[..PAGE_BYTES]).expect("a page");
+    pages::finish(page, Lsn(0), 0);
+    fs::write(&path, bytes).expect("written");
+    assert!(matches!(Run::open(&path), Err(RunError::Version { version: 2, .. })));
+}
+
+#[test]
+fn a_segment_leaves_even_when_its_directory_went_bad() {
+    let mut pair = Pair::new();
+    fill(&mut pair, 300);
+    pair.seal();
+    fill(&mut pair, 300);
+    pair.seal();
+    pair.adopt(0);
+    pair.adopt(0);
+    let file = File::options().write(true).open(pair.path(Lsn(0))).expect("opened");
+    file.write_all_at(b"damage", PAGE_BYTES as u64).expect("written");
+    pair.remove();
+    pair.check();
+}
+
+#[test]
+fn offsets_that_no_run_has_are_passed_over() {
+    let mut pair = Pair::new();
+    fill(&mut pair, 60);
+    pair.seal();
+    fill(&mut pair, 60);
+    pair.seal();
+    fill(&mut pair, 60);
+    pair.seal();
+    let mut index = Index::new();
+    for which in [0, 2] {
+        let (base, end, open) = &pair.sealed[which];
+        open.write(&pair.path(*base), *base, *end).expect("written");
+        index.adopt(Run::open(&pair.path(*base)).expect("opened"));
+    }
+    pair.index = index;
+    pair.model.segments[1].1.clear();
+    pair.check();
+}
+
+#[test]
+fn a_run_that_comes_after_its_segment_left_is_ignored() {
+    let mut pair = Pair::new();
+    pair.push(queue(0), 1, &[]);
+    pair.seal();
+    let (base, end, open) = pair.sealed.remove(0);
+    pair.remove();
+    open.write(&pair.path(base), base, end).expect("written");
+    pair.index.adopt(Run::open(&pair.path(base)).expect("opened"));
+    assert_eq!(pair.index.get(queue(0), 7).expect("sound"), None);
+}
