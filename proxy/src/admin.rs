@@ -1,11 +1,12 @@
 //! What operators ask: forwarded to the store, clients aside, which only the proxy knows.
 
-use std::{future::Future, sync::Arc, time::Instant};
+use std::{future::Future, sync::Arc};
 
 use centaur_apis::{
     admin::{ListClientsRequest, ListClientsResponse, admin_server::Admin},
     store,
 };
+use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use crate::{Inner, stores::Client};

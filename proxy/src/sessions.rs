@@ -6,14 +6,14 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use centaur_apis::{
     admin,
     v2::{ClientType, Settings, TelemetryCommand, settings::PubSub},
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 use tonic::Status;
 
 use crate::{caller::Caller, shards::Shards};

@@ -1,12 +1,9 @@
 //! Which topics and consumer groups there are and how they are set: read from the store, renewed
 //! by age and when an answer shows that what is known is old.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
-    time::Instant,
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
 };
 
 use centaur_apis::{
@@ -14,11 +11,12 @@ use centaur_apis::{
     log::{Group, Permission, Topic, TopicType},
     store::{DescribeGroupRequest, DescribeTopicRequest, Error, PutTopicRequest, Reason},
 };
+use tokio::time::Instant;
 
 use crate::{
     cache::{Cache, Found},
     refusal::Refusal,
-    stores::Stores,
+    stores::{Client, Stores},
 };
 
 /// One topic as a proxy sees it.
@@ -91,7 +89,7 @@ impl TopicRoutes {
     /// The topic of this name as the store has it now.
     pub(crate) async fn renew_topic(&self, name: &str) -> Result<Arc<Route>, Refusal> {
         let request = DescribeTopicRequest { name: name.to_owned() };
-        let call = |mut client: crate::stores::Client| {
+        let call = |mut client: Client| {
             let request = request.clone();
             async move { client.describe_topic(request).await }
         };
@@ -104,7 +102,7 @@ impl TopicRoutes {
     /// Makes a topic that a client asked for.
     pub(crate) async fn create_topic(&self, name: &str) -> Result<Arc<Route>, Refusal> {
         let request = PutTopicRequest { name: name.to_owned(), implicit: true, ..Default::default() };
-        let call = |mut client: crate::stores::Client| {
+        let call = |mut client: Client| {
             let request = request.clone();
             async move { client.put_topic(request).await }
         };
@@ -143,7 +141,7 @@ impl TopicRoutes {
 
     async fn renew_group(&self, name: &str) -> Result<Option<Arc<Group>>, Refusal> {
         let request = DescribeGroupRequest { name: name.to_owned() };
-        let call = |mut client: crate::stores::Client| {
+        let call = |mut client: Client| {
             let request = request.clone();
             async move { client.describe_group(request).await }
         };

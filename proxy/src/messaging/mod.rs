@@ -34,11 +34,14 @@ impl Messaging {
 
     /// Puts a result into its response and counts it.
     fn answer<T: HasStatus>(&self, rpc: Rpc, result: Result<T, Refusal>) -> Answered<T> {
-        let response = result.unwrap_or_else(|refusal| {
+        let mut response = result.unwrap_or_else(|refusal| {
             tracing::debug!(?rpc, %refusal, "refused");
-            T::refused(refusal)
+            let mut response = T::default();
+            *response.status() = Some(refusal.into());
+            response
         });
-        self.0.metrics.answered(rpc, response.code());
+        let code = response.status().as_ref().map_or(v2::Code::Unspecified, v2::Status::code);
+        self.0.metrics.answered(rpc, code);
         Ok(Response::new(response))
     }
 
@@ -202,21 +205,16 @@ impl MessagingService for Messaging {
 }
 
 /// A response that says by a status how it went.
-trait HasStatus {
-    fn refused(refusal: Refusal) -> Self;
-    fn code(&self) -> v2::Code;
+trait HasStatus: Default {
+    fn status(&mut self) -> &mut Option<v2::Status>;
 }
 
-// The same two lines for every response of the contract.
+// The same line for every response of the contract.
 macro_rules! has_status {
     ($($response:ident),*) => {$(
         impl HasStatus for v2::$response {
-            fn refused(refusal: Refusal) -> Self {
-                Self { status: Some(refusal.into()), ..Default::default() }
-            }
-
-            fn code(&self) -> v2::Code {
-                self.status.as_ref().map_or(v2::Code::Unspecified, v2::Status::code)
+            fn status(&mut self) -> &mut Option<v2::Status> {
+                &mut self.status
             }
         }
     )*};

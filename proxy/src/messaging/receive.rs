@@ -14,6 +14,7 @@ use centaur_apis::{
     v2::{Code, ReceiveMessageRequest, ReceiveMessageResponse, Status, receive_message_response::Content},
 };
 use prost::Message as _;
+use prost_types::Timestamp;
 use tokio_stream::Stream;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
@@ -125,8 +126,9 @@ struct Leased {
 
 /// One frame of an answer.
 pub(crate) enum Frame {
-    /// A status or a time.
-    Plain(Content),
+    Status(Status),
+    /// The server's time, which ends the answer.
+    Time(Timestamp),
     /// A message, ready to be written.
     Message(Outgoing),
 }
@@ -164,12 +166,12 @@ impl Stream for Answer {
 
     fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let frame = if let Some(status) = self.status.take() {
-            Frame::Plain(Content::Status(status))
+            Frame::Status(status)
         } else if let Some(leased) = self.messages.next() {
             Frame::Message(leased.message)
         } else if !self.ended {
             self.ended = true;
-            Frame::Plain(Content::DeliveryTimestamp(convert::timestamp(wall_ms())))
+            Frame::Time(convert::timestamp(wall_ms()))
         } else {
             return Poll::Ready(None);
         };
@@ -232,16 +234,17 @@ impl Encoder for ReceiveCodec {
     type Error = tonic::Status;
 
     fn encode(&mut self, frame: Frame, out: &mut EncodeBuf<'_>) -> Result<(), tonic::Status> {
-        match frame {
+        let content = match frame {
             Frame::Message(message) => {
                 out.reserve(message.encoded_len());
                 message.encode(out);
-                Ok(())
+                return Ok(());
             }
-            Frame::Plain(content) => ReceiveMessageResponse { content: Some(content) }
-                .encode(out)
-                .map_err(|error| tonic::Status::internal(error.to_string())),
-        }
+            Frame::Status(status) => Content::Status(status),
+            Frame::Time(at) => Content::DeliveryTimestamp(at),
+        };
+        let response = ReceiveMessageResponse { content: Some(content) };
+        response.encode(out).map_err(|error| tonic::Status::internal(error.to_string()))
     }
 }
 

@@ -1,0 +1,12 @@
+//! What the public contract promises, asked of a proxy over a store in memory: once with both in
+//! this process, once over loopback connections.
+
+mod admin;
+mod fake_store;
+mod harness;
+mod receive;
+mod route;
+mod send;
+mod session;
+mod settle;
+mod telemetry;

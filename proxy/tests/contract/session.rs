@@ -1,0 +1,106 @@
+use std::time::Duration;
+
+use centaur_apis::{log::TopicType, v2::*};
+use tokio::{sync::oneshot, time::sleep};
+use tonic::Request;
+
+use crate::harness::*;
+
+fn beat(kind: ClientType, group: Option<Resource>) -> HeartbeatRequest {
+    HeartbeatRequest { group, client_type: kind.into() }
+}
+
+#[tokio::test]
+async fn nobody_gets_by_without_a_client_id() {
+    both(async |mut h: Harness| {
+        let answer = h.client.heartbeat(Request::new(HeartbeatRequest::default())).await.expect("a status");
+        assert_eq!(code(answer.get_ref().status.as_ref()), Code::ClientIdRequired);
+        let answer = h.client.query_route(Request::new(QueryRouteRequest::default())).await.expect("a status");
+        assert_eq!(code(answer.get_ref().status.as_ref()), Code::ClientIdRequired);
+        let answer = h.client.send_message(Request::new(SendMessageRequest::default())).await.expect("a status");
+        assert_eq!(code(answer.get_ref().status.as_ref()), Code::ClientIdRequired);
+        let answer = h.client.ack_message(Request::new(AckMessageRequest::default())).await.expect("a status");
+        assert_eq!(code(answer.get_ref().status.as_ref()), Code::ClientIdRequired);
+        let (refused, _) = receive(&mut h.client, Request::new(ReceiveMessageRequest::default())).await;
+        assert_eq!(refused, Code::ClientIdRequired);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_without_settings_is_taken_at_its_word() {
+    both(async |mut h: Harness| {
+        for (request, expected) in [
+            (beat(ClientType::Unspecified, None), Code::UnrecognizedClientType),
+            (beat(ClientType::PushConsumer, None), Code::IllegalConsumerGroup),
+            (beat(ClientType::PushConsumer, named("workers")), Code::Ok),
+            // Now it is known as a push consumer.
+            (beat(ClientType::Unspecified, named("workers")), Code::Ok),
+            (beat(ClientType::Producer, named("a b")), Code::IllegalConsumerGroup),
+        ] {
+            let answer = h.client.heartbeat(ours(request.clone())).await.expect("a status");
+            assert_eq!(code(answer.get_ref().status.as_ref()), expected, "{request:?}");
+        }
+        let answer = h.client.heartbeat(from("producer", beat(ClientType::Producer, None))).await.expect("a status");
+        assert_eq!(code(answer.get_ref().status.as_ref()), Code::Ok);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_last_word_of_a_client_ends_its_leases() {
+    both(async |mut h: Harness| {
+        let last_word = |group| NotifyClientTerminationRequest { group };
+        for (group, expected) in
+            [(None, Code::Ok), (named("workers"), Code::Ok), (named("a b"), Code::IllegalConsumerGroup)]
+        {
+            let answer = h.client.notify_client_termination(ours(last_word(group))).await.expect("a status");
+            assert_eq!(code(answer.get_ref().status.as_ref()), expected);
+        }
+        assert_eq!(h.store.world().ended, [CLIENT, CLIENT]);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_store_hears_who_takes_messages_and_when_they_fall_silent() {
+    let mut h = Harness::local(|_| ());
+    h.store.add_topic("orders", TopicType::Normal, 1);
+    send(&mut h.client, vec![message("orders", "1")]).await;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let proxy = h.proxy.clone();
+    let running = tokio::spawn(async move { proxy.run(async { drop(stopped.await) }).await });
+    receive(&mut h.client, from("consumer", receive_from("orders", "workers"))).await;
+    h.client.heartbeat(from("producer", beat(ClientType::Producer, None))).await.expect("a status");
+    sleep(Duration::from_secs(119)).await;
+    assert_eq!(h.store.world().touched, ["consumer"], "silence is not reported");
+    assert!(h.store.world().ended.is_empty());
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(h.store.world().ended, ["consumer"], "producers hold no leases");
+    stop.send(()).expect("running");
+    running.await.expect("no panic");
+}
+
+#[tokio::test]
+async fn what_is_not_built_yet_says_so_in_good_form() {
+    both(async |mut h: Harness| {
+        let pulled = h.client.pull_message(ours(PullMessageRequest::default())).await.expect("a stream");
+        let frame = pulled.into_inner().message().await.expect("well ended").and_then(|frame| frame.content);
+        let Some(pull_message_response::Content::Status(status)) = frame else { panic!("{frame:?}") };
+        assert_eq!(status.code(), Code::NotImplemented);
+        let answer = h.client.update_offset(ours(UpdateOffsetRequest::default())).await.expect("a status");
+        assert_eq!(code(answer.get_ref().status.as_ref()), Code::NotImplemented);
+        let answer = h.client.get_offset(ours(GetOffsetRequest::default())).await.expect("a status");
+        assert_eq!(code(answer.get_ref().status.as_ref()), Code::NotImplemented);
+        let answer = h.client.query_offset(ours(QueryOffsetRequest::default())).await.expect("a status");
+        assert_eq!(code(answer.get_ref().status.as_ref()), Code::NotImplemented);
+        let answer = h.client.end_transaction(ours(EndTransactionRequest::default())).await.expect("a status");
+        assert_eq!(code(answer.get_ref().status.as_ref()), Code::NotImplemented);
+        let answer = h.client.recall_message(ours(RecallMessageRequest::default())).await.expect("a status");
+        assert_eq!(code(answer.get_ref().status.as_ref()), Code::NotImplemented);
+        let request = ours(SyncLiteSubscriptionRequest::default());
+        let answer = h.client.sync_lite_subscription(request).await.expect("a status");
+        assert_eq!(code(answer.get_ref().status.as_ref()), Code::NotImplemented);
+    })
+    .await;
+}
