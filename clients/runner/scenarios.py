@@ -16,7 +16,9 @@ from runner.report import Report
 from runner.server import Server
 
 AWAIT_S = 6
-# A receive that finds nothing may end this much before or after its time.
+# A receive that finds nothing may end this much before or after its time: the Rust client's deadline is
+# that very time, so it must be answered earlier; Go and Java 5.0.3 do not say how long they want to wait,
+# and the server derives 1.5 s more from their deadline.
 AWAIT_EARLY_MS, AWAIT_LATE_MS = 500, 2000
 UNKNOWN_MS_MAX = 5000
 MATRIX_COUNT = 4
