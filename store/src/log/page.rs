@@ -1,0 +1,120 @@
+//! The first and the last page of a segment's file: what it is, and what it holds once sealed.
+//! Layout: docs/format.md.
+
+use centaur_apis::units::{Lsn, Term};
+
+use super::{block::Tip, record::checksum};
+
+/// Bytes of each page.
+pub(super) const PAGE: usize = 4096;
+pub(super) const PAGE_BYTES: u64 = PAGE as u64;
+/// Version of everything below a log's directory.
+pub(super) const FORMAT: u32 = 1;
+const HEADER_MAGIC: [u8; 8] = *b"CENTSEGH";
+const FOOTER_MAGIC: [u8; 8] = *b"CENTSEGF";
+const CRC_AT: usize = PAGE - 4;
+
+/// What a segment is; written before the file has its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Header {
+    /// Bytes of the file.
+    pub file_bytes: u64,
+    /// Where the segment begins.
+    pub start: Tip,
+}
+
+/// What a sealed segment holds; written after its blocks are durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Footer {
+    /// Where its last block ends.
+    pub end: Tip,
+    pub base: Lsn,
+    pub records: u64,
+    /// Store time of the first block, ms.
+    pub first_store_ms: u64,
+}
+
+impl Header {
+    pub(super) fn encode(&self, log_id: &[u8; 16]) -> Vec<u8> {
+        let mut page = Page::new(HEADER_MAGIC, log_id);
+        page.put(self.file_bytes);
+        page.put_tip(&self.start);
+        page.finish()
+    }
+
+    /// Reads a page of this log; none if it is not one.
+    pub(super) fn decode(bytes: &[u8; PAGE], log_id: &[u8; 16]) -> Option<Self> {
+        let mut fields = fields(bytes, HEADER_MAGIC, log_id)?;
+        Some(Self { file_bytes: fields.next()?, start: tip(&mut fields)? })
+    }
+}
+
+impl Footer {
+    pub(super) fn encode(&self, log_id: &[u8; 16]) -> Vec<u8> {
+        let mut page = Page::new(FOOTER_MAGIC, log_id);
+        page.put_tip(&self.end);
+        page.put(self.base.0);
+        page.put(self.records);
+        page.put(self.first_store_ms);
+        page.finish()
+    }
+
+    /// Reads a page of this log; none if it is not one.
+    pub(super) fn decode(bytes: &[u8; PAGE], log_id: &[u8; 16]) -> Option<Self> {
+        let mut fields = fields(bytes, FOOTER_MAGIC, log_id)?;
+        Some(Self {
+            end: tip(&mut fields)?,
+            base: Lsn(fields.next()?),
+            records: fields.next()?,
+            first_store_ms: fields.next()?,
+        })
+    }
+}
+
+/// Magic 8, format 4, zero 4, log id 16, then numbers of eight bytes, and a checksum at the end.
+struct Page(Vec<u8>);
+
+impl Page {
+    fn new(magic: [u8; 8], log_id: &[u8; 16]) -> Self {
+        let mut bytes = Vec::with_capacity(PAGE);
+        bytes.extend(magic);
+        bytes.extend(FORMAT.to_le_bytes());
+        bytes.extend([0; 4]);
+        bytes.extend(log_id);
+        Self(bytes)
+    }
+
+    fn put(&mut self, number: u64) {
+        self.0.extend(number.to_le_bytes());
+    }
+
+    fn put_tip(&mut self, tip: &Tip) {
+        for number in [tip.lsn.0, tip.index, tip.chain, tip.term.0, tip.store_ms] {
+            self.put(number);
+        }
+    }
+
+    fn finish(mut self) -> Vec<u8> {
+        self.0.resize(CRC_AT, 0);
+        let crc = checksum(&self.0);
+        self.0.extend(crc.to_le_bytes());
+        self.0
+    }
+}
+
+fn fields<'a>(bytes: &'a [u8; PAGE], magic: [u8; 8], log_id: &[u8; 16]) -> Option<impl Iterator<Item = u64> + 'a> {
+    let is_whole = checksum(&bytes[..CRC_AT]).to_le_bytes() == bytes[CRC_AT..];
+    let is_ours = bytes[..8] == magic && bytes[8..12] == FORMAT.to_le_bytes() && bytes[16..32] == *log_id;
+    let numbers = bytes[32..CRC_AT].chunks_exact(8);
+    (is_whole && is_ours).then(|| numbers.map(|n| u64::from_le_bytes(n.try_into().expect("eight bytes"))))
+}
+
+fn tip(fields: &mut impl Iterator<Item = u64>) -> Option<Tip> {
+    Some(Tip {
+        lsn: Lsn(fields.next()?),
+        index: fields.next()?,
+        chain: fields.next()?,
+        term: Term(fields.next()?),
+        store_ms: fields.next()?,
+    })
+}

@@ -1,0 +1,215 @@
+//! Opening a log: lock, look, decide, and only then write. A crash at any moment of it leads to
+//! the same end when it is done again.
+
+use std::{
+    io::{self, IoSlice},
+    path::Path,
+    sync::Arc,
+};
+
+use centaur_apis::units::Lsn;
+
+use super::{
+    Opened, Options, Recovery,
+    error::{Context as _, OpenError},
+    identity::{self, Identity},
+    io::{Io, Lock, LockGuard},
+    position::{Cut, Position, PositionFile},
+    segment::{self, Segment},
+    space::Space,
+    survey::{Survey, bases, survey},
+    writer::{self, Log},
+};
+
+/// Bytes rewritten at a time.
+const STEP: usize = 1 << 20;
+
+/// Opens the log of a directory, and makes one if there is none. Blocking.
+///
+/// Shape: everything in the log given back is durable, and confirmed as far as one node can tell.
+/// Errors: see [`OpenError`]; each says what an operator can do.
+pub fn open(options: Options, io: Arc<dyn Io>) -> Result<Opened, OpenError> {
+    let dir = options.dir.as_path();
+    let lock = lock(&*io, dir)?;
+    let log_dir = dir.join("log");
+    io.create_dir(&log_dir).context("create", &log_dir)?;
+    let identity = identify(&*io, &options)?;
+    let names = io.list(dir).context("list", dir)?;
+    let was_clean = names.iter().any(|name| *name == writer::CLEAN);
+    let (mut slots, position) = load_position(&*io, dir, identity.log_id)?;
+    let mut recoverer = Recoverer { io: &*io, dir, log_id: identity.log_id, slots: &mut slots };
+    let position = recoverer.finish_cut(position)?;
+    let found = survey(&*io, dir, &identity.log_id, position.durable)?;
+    let found = decide(found, options.salvage)?;
+    recoverer.remove_clean_marker(was_clean)?;
+    let cut = recoverer.cut(&found, position)?;
+    recoverer.make_durable(&found)?;
+    let space = Space::start(Arc::clone(&io), dir, options.segment_bytes).context("measure", dir)?;
+    let recovered = writer::Recovered { found, slots, space, identity, lock, was_cut: cut.is_some() };
+    let (log, reader) = Log::start(recovered, io, &options)?;
+    let recovery = Recovery { was_clean, cut, last_store_ms: log.last_store_ms(), segments: log.segments() };
+    tracing::info!(
+        dir = %dir.display(),
+        end_lsn = log.next().0,
+        segments = recovery.segments.len(),
+        was_clean,
+        "log opened"
+    );
+    Ok(Opened { log, reader, recovery })
+}
+
+/// Nothing is read or written before this.
+fn lock(io: &dyn Io, dir: &Path) -> Result<Box<dyn LockGuard>, OpenError> {
+    io.create_dir(dir).context("create", dir)?;
+    let path = dir.join("LOCK");
+    match io.lock(&path).context("lock", &path)? {
+        Lock::Held(guard) => Ok(guard),
+        Lock::Taken { pid } => Err(OpenError::Locked { dir: dir.to_owned(), pid }),
+    }
+}
+
+fn identify(io: &dyn Io, options: &Options) -> Result<Identity, OpenError> {
+    let dir = options.dir.as_path();
+    if let Some(identity) = Identity::load(io, dir)? {
+        identity.check(&options.store_group, dir)?;
+        return Ok(identity);
+    }
+    if !bases(io, dir)?.is_empty() {
+        return Err(OpenError::Identity { path: identity::path(dir), problem: "is missing beside a log" });
+    }
+    let identity = Identity::new(&options.store_group);
+    identity.store(io, dir)?;
+    tracing::info!(dir = %dir.display(), store_group = identity.store_group, "log made");
+    Ok(identity)
+}
+
+/// What the SYNC file says. A lost one is made again: without it, less is known to be durable.
+fn load_position(io: &dyn Io, dir: &Path, log_id: [u8; 16]) -> Result<(PositionFile, Position), OpenError> {
+    let path = super::position::path(dir);
+    let nothing = Position { durable: Lsn(0), confirmed: Lsn(0), cut: None };
+    match PositionFile::load(io, dir, log_id).context("read", &path)? {
+        Some((file, Some(position))) => Ok((file, position)),
+        Some((file, None)) => Ok((file, nothing)),
+        None => {
+            let file = PositionFile::create(io, dir, log_id).context("create", &path)?;
+            Ok((file, nothing))
+        }
+    }
+}
+
+/// Damage ends it, unless the operator has said to go on with what is whole.
+fn decide(mut found: Survey, salvage: bool) -> Result<Survey, OpenError> {
+    match found.damage.take() {
+        Some(damage) if !salvage || found.segments.is_empty() => Err(damage),
+        Some(damage) => {
+            tracing::error!(%damage, at_lsn = found.tip.lsn.0, "damaged log is salvaged; what follows is lost");
+            Ok(found)
+        }
+        None => Ok(found),
+    }
+}
+
+struct Recoverer<'a> {
+    io: &'a dyn Io,
+    dir: &'a Path,
+    log_id: [u8; 16],
+    slots: &'a mut PositionFile,
+}
+
+impl Recoverer<'_> {
+    /// Finishes a cut that a crash interrupted, before anything is judged: what lies behind it
+    /// would look like damage.
+    fn finish_cut(&mut self, position: Position) -> Result<Position, OpenError> {
+        let Some(cut) = position.cut else { return Ok(position) };
+        tracing::info!(at_lsn = cut.at.0, "interrupted cut is finished");
+        self.carry_out(cut)?;
+        let position = Position { cut: None, ..position };
+        self.write_position(position)?;
+        Ok(position)
+    }
+
+    /// From now on a crash is not a clean end.
+    fn remove_clean_marker(&self, was_clean: bool) -> Result<(), OpenError> {
+        if !was_clean {
+            return Ok(());
+        }
+        let path = self.dir.join(writer::CLEAN);
+        self.io.remove(&path).context("remove", &path)?;
+        self.io.sync_dir(self.dir).context("sync", self.dir)
+    }
+
+    /// Cuts what cannot be kept: first the intent, then the work, so that it is never half done.
+    fn cut(&mut self, found: &Survey, position: Position) -> Result<Option<(Lsn, u64)>, OpenError> {
+        let Some(cut) = found.cut() else { return Ok(None) };
+        tracing::warn!(at_lsn = cut.at.0, bytes = found.dropped_bytes, "log is cut behind its last whole block");
+        let durable = position.durable.min(cut.at);
+        let position = Position { durable, confirmed: position.confirmed.min(cut.at), cut: Some(cut) };
+        self.write_position(position)?;
+        self.carry_out(cut)?;
+        self.write_position(Position { cut: None, ..position })?;
+        Ok(Some((cut.at, found.dropped_bytes)))
+    }
+
+    /// Removes the segments behind the cut, newest first, and makes the rest of its own zero. The
+    /// file keeps its length, so that no mapping of it ever faults.
+    fn carry_out(&self, cut: Cut) -> Result<(), OpenError> {
+        let behind: Vec<_> = bases(self.io, self.dir)?.into_iter().filter(|base| *base > cut.segment).collect();
+        for base in behind.into_iter().rev() {
+            remove_if_there(self.io, &segment::run_path(self.dir, base))?;
+            remove_if_there(self.io, &segment::path(self.dir, base))?;
+        }
+        // The run of a segment that is open again would not know what comes.
+        remove_if_there(self.io, &segment::run_path(self.dir, cut.segment))?;
+        let log_dir = self.dir.join("log");
+        self.io.sync_dir(&log_dir).context("sync", &log_dir)?;
+        let path = segment::path(self.dir, cut.segment);
+        let opened = Segment::open(self.io, self.dir, cut.segment, &self.log_id).context("read", &path)?;
+        let problem = "the segment of an unfinished cut is damaged";
+        let damaged = || OpenError::Damaged { path: path.clone(), at: cut.at, problem };
+        let segment =
+            opened.filter(|segment| cut.at >= segment.base() && cut.at <= segment.limit()).ok_or_else(damaged)?;
+        let from = segment.position(cut.at);
+        segment.file.zero(from, segment.header.file_bytes - from).context("zero", &path)?;
+        segment.file.sync().context("sync", &path)
+    }
+
+    /// Writes and syncs again what is not proven to be on the disk: the page cache may show bytes
+    /// that never got there, and marked them clean when a sync failed.
+    fn make_durable(&mut self, found: &Survey) -> Result<(), OpenError> {
+        let Some((last, before)) = found.segments.split_last() else { return Ok(()) };
+        for one in before.iter().filter(|one| !one.sealed) {
+            tracing::warn!(base_lsn = one.segment.base().0, "footer was damaged and is written again");
+            one.segment.write_footer(&one.contents, &self.log_id).context("write", &one.segment.path)?;
+        }
+        let path = &last.segment.path;
+        if last.sealed && found.cut().is_none() {
+            last.segment.write_footer(&last.contents, &self.log_id).context("write", path)?;
+        } else if found.durable < found.tip.lsn {
+            rewrite(&last.segment, found.durable.max(last.segment.base()), found.tip.lsn).context("rewrite", path)?;
+        }
+        self.write_position(Position { durable: found.tip.lsn, confirmed: found.tip.lsn, cut: None })
+    }
+
+    fn write_position(&mut self, position: Position) -> Result<(), OpenError> {
+        let written = self.slots.write(position).and_then(|()| self.slots.sync());
+        written.context("write", self.slots.path())
+    }
+}
+
+fn rewrite(segment: &Segment, from: Lsn, to: Lsn) -> io::Result<()> {
+    let mut at = from;
+    while at < to {
+        let step = usize::try_from(to.0 - at.0).map_or(STEP, |left| left.min(STEP));
+        let bytes = segment.read(at, step)?;
+        segment.file.write_all_at(&mut [IoSlice::new(&bytes)], segment.position(at))?;
+        at = at.plus(step as u64);
+    }
+    segment.file.sync()
+}
+
+fn remove_if_there(io: &dyn Io, path: &Path) -> Result<(), OpenError> {
+    match io.remove(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).context("remove", path),
+        _ => Ok(()),
+    }
+}
