@@ -48,16 +48,46 @@ pub enum Value<'a> {
 #[derive(Clone, Debug)]
 pub struct Fields<'a> {
     rest: &'a [u8],
+    is_broken: bool,
 }
 
 impl<'a> Fields<'a> {
     pub fn new(encoded: &'a [u8]) -> Self {
-        Self { rest: encoded }
+        Self { rest: encoded, is_broken: false }
+    }
+
+    /// Whether the walk ended before the end, at something that is not a field.
+    pub fn is_broken(&self) -> bool {
+        self.is_broken
+    }
+
+    /// How many bytes are left to walk.
+    pub fn remaining(&self) -> usize {
+        self.rest.len()
+    }
+
+    fn field(&mut self) -> Option<(u32, Value<'a>)> {
+        let key = u32::try_from(self.varint()?).ok().filter(|key| *key >> 3 > 0)?;
+        let value = match key & 7 {
+            0 => Value::Varint(self.varint()?),
+            1 => Value::Fixed64(u64::from_le_bytes(self.take(8)?.try_into().ok()?)),
+            2 => {
+                let length = usize::try_from(self.varint()?).ok()?;
+                Value::Bytes(self.take(length)?)
+            }
+            5 => Value::Fixed32(u32::from_le_bytes(self.take(4)?.try_into().ok()?)),
+            _ => return None,
+        };
+        Some((key >> 3, value))
     }
 
     fn varint(&mut self) -> Option<u64> {
         let mut value = 0u64;
         for (i, byte) in self.rest.iter().enumerate().take(10) {
+            // The tenth byte has room for one bit.
+            if i == 9 && *byte > 1 {
+                return None;
+            }
             value |= u64::from(byte & 0x7f) << (7 * i);
             if byte & 0x80 == 0 {
                 self.rest = &self.rest[i + 1..];
@@ -81,22 +111,12 @@ impl<'a> Iterator for Fields<'a> {
     type Item = (u32, Value<'a>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.rest.is_empty() {
+        if self.rest.is_empty() || self.is_broken {
             return None;
         }
-        let key = self.varint()?;
-        let number = u32::try_from(key >> 3).ok()?;
-        let value = match key & 7 {
-            0 => Value::Varint(self.varint()?),
-            1 => Value::Fixed64(u64::from_le_bytes(self.take(8)?.try_into().ok()?)),
-            2 => {
-                let length = usize::try_from(self.varint()?).ok()?;
-                Value::Bytes(self.take(length)?)
-            }
-            5 => Value::Fixed32(u32::from_le_bytes(self.take(4)?.try_into().ok()?)),
-            _ => return None,
-        };
-        Some((number, value))
+        let field = self.field();
+        self.is_broken = field.is_none();
+        field
     }
 }
 
@@ -146,6 +166,20 @@ mod tests {
         assert_eq!(text(&encoded, system::MESSAGE_GROUP), Some("g"));
         assert_eq!(integer(&encoded, system::MESSAGE_TYPE), Some(2));
         assert_eq!(text(&encoded, system::LITE_TOPIC), None);
+    }
+
+    #[test]
+    fn every_cut_within_a_field_is_noticed() {
+        let encoded = SystemProperties { message_id: "ID".into(), queue_id: 300, ..Default::default() }.encode_to_vec();
+        let is_broken = |bytes: &[u8]| {
+            let mut fields = Fields::new(bytes);
+            while fields.next().is_some() {}
+            fields.is_broken()
+        };
+        let broken: Vec<bool> = (0..=encoded.len()).map(|end| is_broken(&encoded[..end])).collect();
+        // Four bytes of message_id, three of queue_id.
+        assert_eq!(broken, [false, true, true, true, false, true, true, false]);
+        assert!(is_broken(&[0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02]));
     }
 
     proptest! {
