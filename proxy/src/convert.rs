@@ -7,7 +7,7 @@ use bytes::{BufMut, Bytes};
 use centaur_apis::{
     fields::{message, system},
     store::{Delivery, NewMessage},
-    v2::{DigestType, Encoding, Message, MessageType, SystemProperties},
+    v2::{DigestType, Encoding, MessageType},
 };
 use prost::{
     Message as _,
@@ -15,38 +15,76 @@ use prost::{
 };
 use prost_types::Timestamp;
 
-use crate::digest::Hex;
+use crate::{
+    digest::Hex,
+    published::{Published, System},
+};
 
 /// Field of `ReceiveMessageResponse` that holds a message.
 const RESPONSE_MESSAGE: u32 = 2;
 
-/// A checked message as the store takes it; `kind` is what it is by its content.
-pub(crate) fn to_store(message: Message, kind: MessageType, peer: Option<SocketAddr>, now_ms: u64) -> NewMessage {
-    let system = message.system_properties.unwrap_or_default();
-    let head = Message { topic: message.topic, user_properties: message.user_properties, ..Default::default() };
-    let born_host = if system.born_host.trim().is_empty() {
-        peer.map(|peer| peer.to_string()).unwrap_or_default()
-    } else {
-        system.born_host
-    };
-    let encoding = if system.body_encoding == Encoding::Gzip as i32 { Encoding::Gzip } else { Encoding::Identity };
-    // Listed one by one: what is not named here is the server's to say, or nobody's.
-    let properties = SystemProperties {
-        tag: system.tag.filter(|tag| !tag.is_empty()),
-        keys: system.keys,
-        message_id: system.message_id,
-        body_encoding: encoding.into(),
-        message_type: kind.into(),
-        born_timestamp: system.born_timestamp.filter(is_valid).or(Some(timestamp(now_ms))),
-        born_host,
-        delivery_timestamp: system.delivery_timestamp,
-        message_group: system.message_group.filter(|group| !group.is_empty()),
-        trace_context: system.trace_context,
-        lite_topic: system.lite_topic,
-        priority: system.priority.filter(|_| kind == MessageType::Priority),
-        ..Default::default()
-    };
-    NewMessage { head: head.encode_to_vec().into(), properties: properties.encode_to_vec().into(), body: message.body }
+/// A checked message as the store takes it: slices of `request` and the client's properties.
+/// `kind` is what the message is by its content.
+pub(crate) fn to_store(
+    request: &Bytes,
+    message: &Published<'_>,
+    kind: MessageType,
+    peer: Option<SocketAddr>,
+    now_ms: u64,
+) -> NewMessage {
+    let properties = message.system.as_ref().map_or_else(Vec::new, |system| properties(system, kind, peer, now_ms));
+    NewMessage {
+        head: request.slice_ref(message.head),
+        properties: properties.into(),
+        body: request.slice_ref(message.body),
+    }
+}
+
+/// The client's system properties, encoded. What is not named here is the server's to say.
+fn properties(system: &System<'_>, kind: MessageType, peer: Option<SocketAddr>, now_ms: u64) -> Vec<u8> {
+    let mut out = Vec::with_capacity(room(system));
+    if !system.tag.is_empty() {
+        put_bytes(&mut out, system::TAG, system.tag.as_bytes());
+    }
+    for key in &system.keys {
+        put_bytes(&mut out, system::KEYS, key.as_bytes());
+    }
+    put_bytes(&mut out, system::MESSAGE_ID, system.message_id.as_bytes());
+    let is_packed = system.body_encoding == Encoding::Gzip as i32;
+    let encoding = if is_packed { Encoding::Gzip } else { Encoding::Identity };
+    put_integer(&mut out, system::BODY_ENCODING, encoding as u64);
+    put_integer(&mut out, system::MESSAGE_TYPE, kind as u64);
+    let born = system.born.filter(is_valid).unwrap_or(timestamp(now_ms));
+    put_timestamp(&mut out, system::BORN_TIMESTAMP, born);
+    if !system.born_host.trim().is_empty() {
+        put_bytes(&mut out, system::BORN_HOST, system.born_host.as_bytes());
+    } else if let Some(peer) = peer {
+        put_bytes(&mut out, system::BORN_HOST, peer.to_string().as_bytes());
+    }
+    if let Some(delivery) = system.delivery {
+        put_timestamp(&mut out, system::DELIVERY_TIMESTAMP, delivery);
+    }
+    if !system.message_group.is_empty() {
+        put_bytes(&mut out, system::MESSAGE_GROUP, system.message_group.as_bytes());
+    }
+    if let Some(trace_context) = system.trace_context {
+        put_bytes(&mut out, system::TRACE_CONTEXT, trace_context.as_bytes());
+    }
+    if let Some(lite_topic) = system.lite_topic {
+        put_bytes(&mut out, system::LITE_TOPIC, lite_topic.as_bytes());
+    }
+    if let Some(priority) = system.priority.filter(|_| kind == MessageType::Priority) {
+        put_integer(&mut out, system::PRIORITY, u64::from(priority.unsigned_abs()));
+    }
+    out
+}
+
+/// About how many bytes the properties take.
+fn room(system: &System<'_>) -> usize {
+    let keys: usize = system.keys.iter().map(|key| key.len() + 4).sum();
+    let texts = [system.tag, system.message_id, system.born_host, system.message_group].map(str::len);
+    let options = [system.trace_context, system.lite_topic].map(|text| text.map_or(0, str::len));
+    128 + keys + texts.iter().sum::<usize>() + options.iter().sum::<usize>()
 }
 
 /// One stored message on its way to a client.
@@ -64,7 +102,7 @@ impl Outgoing {
     pub(crate) fn new(delivery: Delivery, digest: &Hex, store_host: &str) -> Self {
         let mut added = Vec::with_capacity(96 + store_host.len() + delivery.handle.len());
         put_digest(&mut added, digest);
-        put_timestamp(&mut added, system::STORE_TIMESTAMP, delivery.stored_ms);
+        put_timestamp(&mut added, system::STORE_TIMESTAMP, timestamp(delivery.stored_ms));
         put_bytes(&mut added, system::STORE_HOST, store_host.as_bytes());
         if !delivery.handle.is_empty() {
             put_bytes(&mut added, system::RECEIPT_HANDLE, delivery.handle.as_bytes());
@@ -122,8 +160,7 @@ fn put_digest(out: &mut Vec<u8>, digest: &Hex) {
     put_bytes(out, CHECKSUM, digest);
 }
 
-fn put_timestamp(out: &mut Vec<u8>, field: u32, ms: u64) {
-    let at = timestamp(ms);
+fn put_timestamp(out: &mut Vec<u8>, field: u32, at: Timestamp) {
     put_length(out, field, at.encoded_len());
     at.encode_raw(out);
 }
@@ -147,11 +184,14 @@ fn put_length(out: &mut impl BufMut, field: u32, length: usize) {
 mod tests {
     use std::collections::BTreeMap;
 
-    use centaur_apis::v2::{Digest, ReceiveMessageResponse, Resource, receive_message_response::Content};
+    use centaur_apis::v2::{
+        Digest, Message, ReceiveMessageResponse, Resource, SendMessageRequest, SystemProperties,
+        receive_message_response::Content,
+    };
     use proptest::prelude::*;
 
     use super::*;
-    use crate::digest::md5_hex;
+    use crate::{digest::md5_hex, published::read};
 
     const NOW_MS: u64 = 1_700_000_000_123;
 
@@ -172,6 +212,12 @@ mod tests {
         }
     }
 
+    fn stored(message: Message, kind: MessageType, peer: Option<SocketAddr>) -> NewMessage {
+        let request = Bytes::from(SendMessageRequest { messages: vec![message] }.encode_to_vec());
+        let messages = read(&request).expect("plain");
+        to_store(&request, &messages[0], kind, peer, NOW_MS)
+    }
+
     fn delivered(stored: NewMessage, queue: u32, offset: u64, attempt: u32) -> Delivery {
         Delivery {
             head: stored.head,
@@ -187,9 +233,9 @@ mod tests {
     }
 
     fn sent_and_received(message: Message, queue: u32, offset: u64, attempt: u32) -> Message {
-        let stored = to_store(message, MessageType::Fifo, None, NOW_MS);
-        let digest = md5_hex(std::slice::from_ref(&stored.body)).remove(0);
-        let outgoing = Outgoing::new(delivered(stored, queue, offset, attempt), &digest, "broker");
+        let new = stored(message, MessageType::Fifo, None);
+        let digest = md5_hex(std::slice::from_ref(&new.body)).remove(0);
+        let outgoing = Outgoing::new(delivered(new, queue, offset, attempt), &digest, "broker");
         let mut frame = Vec::new();
         outgoing.encode(&mut frame);
         assert_eq!(frame.len(), outgoing.encoded_len());
@@ -238,8 +284,8 @@ mod tests {
         system.receipt_handle = Some("forged".into());
         system.store_host = "elsewhere".into();
         system.body_digest = Some(Digest { r#type: DigestType::Crc32.into(), checksum: "0".into() });
-        let stored = to_store(message, MessageType::Normal, None, NOW_MS);
-        let kept = SystemProperties::decode(stored.properties).expect("encoded");
+        let new = stored(message, MessageType::Normal, None);
+        let kept = SystemProperties::decode(new.properties).expect("encoded");
         assert_eq!((kept.delivery_attempt, kept.queue_id, kept.queue_offset), (None, 0, None));
         assert_eq!((kept.receipt_handle, kept.body_digest, kept.store_host.as_str()), (None, None, ""));
     }
@@ -253,7 +299,7 @@ mod tests {
         system.body_encoding = 77;
         system.tag = Some(String::new());
         let peer = "10.1.2.3:4567".parse().ok();
-        let kept = to_store(message.clone(), MessageType::Normal, peer, NOW_MS).properties;
+        let kept = stored(message.clone(), MessageType::Normal, peer).properties;
         let kept = SystemProperties::decode(kept).expect("encoded");
         assert_eq!(kept.born_timestamp, Some(timestamp(NOW_MS)));
         assert_eq!(kept.born_host, "10.1.2.3:4567");
@@ -264,7 +310,7 @@ mod tests {
         system.born_timestamp = Some(Timestamp { seconds: 1, nanos: 5 });
         system.born_host = "client".into();
         system.body_encoding = Encoding::Gzip.into();
-        let kept = SystemProperties::decode(to_store(message, MessageType::Normal, peer, NOW_MS).properties);
+        let kept = SystemProperties::decode(stored(message, MessageType::Normal, peer).properties);
         let kept = kept.expect("encoded");
         assert_eq!(kept.born_timestamp, Some(Timestamp { seconds: 1, nanos: 5 }));
         assert_eq!((kept.born_host.as_str(), kept.body_encoding()), ("client", Encoding::Gzip));

@@ -10,6 +10,7 @@ mod convert;
 mod digest;
 mod messaging;
 mod metrics;
+mod published;
 mod refusal;
 mod sessions;
 mod shards;

@@ -1,5 +1,5 @@
 //! The public service as one tower service: the generated one with a size limit for each kind of
-//! request, and ReceiveMessage with frames of our own.
+//! request, and SendMessage and ReceiveMessage with codecs of our own.
 
 use std::{
     convert::Infallible,
@@ -9,18 +9,20 @@ use std::{
     task::{Context, Poll},
 };
 
+use bytes::Bytes;
 use centaur_apis::v2::{self, messaging_service_server::MessagingServiceServer};
 use http::{Request, Response};
 use tonic::{
     Status,
     body::Body,
-    server::{Grpc, NamedService, ServerStreamingService},
+    server::{Grpc, NamedService, ServerStreamingService, UnaryService},
 };
 use tower::Service;
 
 use super::{
     Messaging,
-    receive::{Answer, ReceiveCodec},
+    receive::{Answer, Frame, ReceiveCodec},
+    reply::{Reply, SendCodec},
 };
 use crate::Inner;
 
@@ -39,7 +41,7 @@ const TELEMETRY: &str = "Telemetry";
 #[derive(Clone)]
 pub(crate) struct Front {
     messaging: Messaging,
-    send: MessagingServiceServer<Messaging>,
+    send_bytes_max: usize,
     telemetry: MessagingServiceServer<Messaging>,
     others: MessagingServiceServer<Messaging>,
 }
@@ -50,12 +52,7 @@ impl Front {
         let messaging = Messaging::new(proxy);
         let shared = Arc::new(messaging.clone());
         let server = |limit| MessagingServiceServer::from_arc(shared.clone()).max_decoding_message_size(limit);
-        Self {
-            send: server(send_bytes_max),
-            telemetry: server(TELEMETRY_BYTES_MAX),
-            others: server(REQUEST_BYTES_MAX),
-            messaging,
-        }
+        Self { send_bytes_max, telemetry: server(TELEMETRY_BYTES_MAX), others: server(REQUEST_BYTES_MAX), messaging }
     }
 }
 
@@ -75,9 +72,13 @@ impl Service<Request<Body>> for Front {
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let path = request.uri().path();
         match path.rsplit('/').next() {
-            Some(SEND) => self.send.call(request),
+            Some(SEND) => {
+                let send = Sending(self.messaging.clone());
+                let mut grpc = Grpc::new(SendCodec).max_decoding_message_size(self.send_bytes_max);
+                Box::pin(async move { Ok(grpc.unary(send, request).await) })
+            }
             Some(RECEIVE) => {
-                let receive = Receive(self.messaging.clone());
+                let receive = Receiving(self.messaging.clone());
                 let mut grpc = Grpc::new(ReceiveCodec).max_decoding_message_size(REQUEST_BYTES_MAX);
                 Box::pin(async move { Ok(grpc.server_streaming(receive, request).await) })
             }
@@ -93,10 +94,22 @@ impl Service<Request<Body>> for Front {
     }
 }
 
-struct Receive(Messaging);
+struct Sending(Messaging);
 
-impl ServerStreamingService<v2::ReceiveMessageRequest> for Receive {
-    type Response = <ReceiveCodec as tonic::codec::Codec>::Encode;
+impl UnaryService<Bytes> for Sending {
+    type Response = Reply;
+    type Future = Pin<Box<dyn Future<Output = Result<tonic::Response<Reply>, Status>> + Send>>;
+
+    fn call(&mut self, request: tonic::Request<Bytes>) -> Self::Future {
+        let messaging = self.0.clone();
+        Box::pin(async move { Ok(messaging.send(request).await) })
+    }
+}
+
+struct Receiving(Messaging);
+
+impl ServerStreamingService<v2::ReceiveMessageRequest> for Receiving {
+    type Response = Frame;
     type ResponseStream = Answer;
     type Future = Pin<Box<dyn Future<Output = Result<tonic::Response<Answer>, Status>> + Send>>;
 

@@ -3,6 +3,7 @@
 
 mod front;
 mod receive;
+mod reply;
 mod route;
 mod send;
 pub(crate) mod session;
@@ -12,6 +13,7 @@ mod telemetry;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use centaur_apis::v2::{self, messaging_service_server::MessagingService};
 use http::uri::Authority;
 use tonic::{Request, Response, Status, Streaming};
@@ -20,6 +22,7 @@ use crate::{Inner, caller::Caller, metrics::Rpc, refusal::Refusal};
 
 pub(crate) use front::Front;
 use receive::Answer;
+use reply::Reply;
 
 /// The generated trait over one proxy.
 #[derive(Clone)]
@@ -47,6 +50,21 @@ impl Messaging {
 
     fn unsupported<T: HasStatus>(&self, rpc: Rpc) -> Answered<T> {
         self.answer(rpc, Err(not_implemented(rpc)))
+    }
+
+    /// SendMessage, whose request is read where it lies.
+    async fn send(&self, request: Request<Bytes>) -> Response<Reply> {
+        let (headers, extensions, request) = request.into_parts();
+        let result = match Caller::of(&headers, &extensions) {
+            Ok(caller) => send::send(&self.0, &caller, request).await,
+            Err(refusal) => Err(refusal),
+        };
+        let reply = result.unwrap_or_else(|refusal| {
+            tracing::debug!(rpc = ?Rpc::SendMessage, %refusal, "refused");
+            Reply::refused(refusal)
+        });
+        self.0.metrics.answered(Rpc::SendMessage, reply.code());
+        Response::new(reply)
     }
 
     /// ReceiveMessage, whose frames are put together by hand.
@@ -86,13 +104,9 @@ impl MessagingService for Messaging {
         self.answer(Rpc::Heartbeat, caller.and_then(|caller| session::heartbeat(&self.0, &caller, &request)))
     }
 
-    async fn send_message(&self, request: Request<v2::SendMessageRequest>) -> Answered<v2::SendMessageResponse> {
-        let (headers, extensions, request) = request.into_parts();
-        let result = match Caller::of(&headers, &extensions) {
-            Ok(caller) => send::send(&self.0, &caller, request).await,
-            Err(refusal) => Err(refusal),
-        };
-        self.answer(Rpc::SendMessage, result)
+    /// Never reached: `Front` answers this path from bytes of its own.
+    async fn send_message(&self, _: Request<v2::SendMessageRequest>) -> Answered<v2::SendMessageResponse> {
+        Err(Status::unimplemented("answered in front of this service"))
     }
 
     async fn query_assignment(
@@ -109,7 +123,7 @@ impl MessagingService for Messaging {
 
     /// Never reached: `Front` answers this path with frames of its own.
     async fn receive_message(&self, _: Request<v2::ReceiveMessageRequest>) -> Answered<Self::ReceiveMessageStream> {
-        Ok(Response::new(tokio_stream::empty()))
+        Err(Status::unimplemented("answered in front of this service"))
     }
 
     async fn ack_message(&self, request: Request<v2::AckMessageRequest>) -> Answered<v2::AckMessageResponse> {
@@ -222,7 +236,6 @@ macro_rules! has_status {
 has_status!(
     QueryRouteResponse,
     HeartbeatResponse,
-    SendMessageResponse,
     QueryAssignmentResponse,
     AckMessageResponse,
     ForwardMessageToDeadLetterQueueResponse,

@@ -1,17 +1,21 @@
 //! SendMessage: check every message, choose queues, store.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
 use centaur_apis::{
     log::TopicType,
-    names::DEAD_LETTER_PREFIX,
-    names::RETRY_PREFIX,
+    names::{DEAD_LETTER_PREFIX, RETRY_PREFIX},
     store::{Batch, BatchResult, Error, Reason},
-    v2::{Code, Message, MessageType, SendMessageRequest, SendMessageResponse, SendResultEntry, SystemProperties},
+    v2::{Code, MessageType, SendMessageResponse, SendResultEntry},
 };
 
+use super::reply::{Reply, Stored};
 use crate::{
     Inner,
     caller::Caller,
     convert,
+    published::{self, Published},
     refusal::{self, Refusal},
     sessions::Sign,
     topic_routes::Route,
@@ -19,50 +23,50 @@ use crate::{
     wall_ms,
 };
 
-pub(crate) async fn send(
-    proxy: &Inner,
-    caller: &Caller<'_>,
-    request: SendMessageRequest,
-) -> Result<SendMessageResponse, Refusal> {
+/// Stores the messages of an encoded `SendMessageRequest`: all of them, or none when one is bad.
+pub(crate) async fn send(proxy: &Inner, caller: &Caller<'_>, request: Bytes) -> Result<Reply, Refusal> {
     proxy.sessions.touch(caller.client, Sign::Seen);
-    let now_ms = wall_ms();
-    check(&request.messages, proxy.limits(), now_ms)?;
-    let topic = topic_of(&request.messages).to_owned();
-    let route = route_for(proxy, &topic, &request.messages).await?;
-    storable(&request.messages, now_ms)?;
-
-    let mut load = Load::new(topic, request.messages.len());
-    for message in request.messages {
-        load.add(message, &route, caller, now_ms);
-    }
-    let Load { topic, batches, places } = load;
-    let results = match proxy.stores.append(batches).await {
-        Ok(results) => results,
-        Err(error) => return Err(refused(proxy, &topic, error)),
+    let rewritten;
+    let (request, messages) = match published::read(&request) {
+        Some(messages) => (&request, messages),
+        None => {
+            let damaged = |error| Refusal::new(Code::MessageCorrupted, format!("the request is damaged: {error}"));
+            rewritten = published::rewrite(request.clone()).map_err(damaged)?;
+            (&rewritten, published::read(&rewritten).unwrap_or_default())
+        }
     };
-    Ok(answer(proxy, &topic, places, &results))
+    let now_ms = wall_ms();
+    let topic = check(&messages, proxy.limits(), now_ms)?;
+    let route = route_for(proxy, topic, &messages).await?;
+    storable(&messages, now_ms)?;
+
+    let mut load = Load::new(topic, messages.len());
+    for message in &messages {
+        load.add(request, message, &route, caller, now_ms);
+    }
+    match proxy.stores.append(load.batches).await {
+        Ok(results) => Ok(reply(proxy, topic, &load.places, &results)),
+        Err(error) => Err(refused(proxy, topic, error)),
+    }
 }
 
-fn topic_of(messages: &[Message]) -> &str {
-    messages.first().and_then(|m| m.topic.as_ref()).map_or("", |t| t.name.as_str())
-}
-
-/// Checks all messages before any is stored.
-fn check(messages: &[Message], limits: Limits, now_ms: u64) -> Result<(), Refusal> {
+/// Checks all messages before any is stored; gives the topic they share.
+fn check<'a>(messages: &[Published<'a>], limits: Limits, now_ms: u64) -> Result<&'a str, Refusal> {
     let Some(first) = messages.first() else {
         return Err(Refusal::new(Code::MessageCorrupted, "messages is empty; give at least 1 message"));
     };
-    validate::topic(first.topic.as_ref())?;
-    if let Some(other) = messages.iter().find(|m| m.topic != first.topic) {
-        let (one, other) = (topic_of(messages), other.topic.as_ref().map_or("", |t| t.name.as_str()));
-        let text = format!("messages have the topics {one:?} and {other:?}; one request is for one topic");
+    let (_, topic) = first.topic;
+    validate::topic_name(topic)?;
+    if let Some(other) = messages.iter().find(|message| message.topic != first.topic) {
+        let text = format!("messages have the topics {topic:?} and {:?}; one request is for one topic", other.topic.1);
         return Err(Refusal::new(Code::MessageCorrupted, text));
     }
-    messages.iter().try_for_each(|message| validate::message(message, limits, now_ms))
+    messages.iter().try_for_each(|message| validate::message(message, limits, now_ms))?;
+    Ok(topic)
 }
 
 /// The topic's route, if the topic takes these messages.
-async fn route_for(proxy: &Inner, topic: &str, messages: &[Message]) -> Result<std::sync::Arc<Route>, Refusal> {
+async fn route_for(proxy: &Inner, topic: &str, messages: &[Published<'_>]) -> Result<Arc<Route>, Refusal> {
     let route = proxy.routes.topic(topic).await?;
     let Err(conflict) = accepts(topic, &route, messages) else { return Ok(route) };
     // The topic may have been changed a moment ago.
@@ -73,20 +77,16 @@ async fn route_for(proxy: &Inner, topic: &str, messages: &[Message]) -> Result<s
     accepts(topic, &renewed, messages).map(|()| renewed)
 }
 
-fn accepts(topic: &str, route: &Route, messages: &[Message]) -> Result<(), Refusal> {
+fn accepts(topic: &str, route: &Route, messages: &[Published<'_>]) -> Result<(), Refusal> {
     let is_derived = topic.starts_with(DEAD_LETTER_PREFIX) || topic.starts_with(RETRY_PREFIX);
-    if !is_derived {
-        for message in messages {
-            let kind = kind_of(message);
-            if !takes(route.kind, kind) {
-                let text = format!(
-                    "message is of type {} by its properties, topic {topic:?} takes {} messages only",
-                    kind.as_str_name(),
-                    route.kind.as_str_name()
-                );
-                return Err(Refusal::new(Code::MessagePropertyConflictWithType, text));
-            }
-        }
+    let stranger = messages.iter().map(kind_of).find(|kind| !is_derived && !takes(route.kind, *kind));
+    if let Some(kind) = stranger {
+        let text = format!(
+            "message is of type {} by its properties; topic {topic:?} takes {} messages",
+            kind.as_str_name(),
+            route.kind.as_str_name()
+        );
+        return Err(Refusal::new(Code::MessagePropertyConflictWithType, text));
     }
     if !route.is_writable() {
         let text =
@@ -96,8 +96,8 @@ fn accepts(topic: &str, route: &Route, messages: &[Message]) -> Result<(), Refus
     Ok(())
 }
 
-fn kind_of(message: &Message) -> MessageType {
-    message.system_properties.as_ref().map_or(MessageType::Normal, validate::effective_type)
+fn kind_of(message: &Published<'_>) -> MessageType {
+    message.system.as_ref().map_or(MessageType::Normal, validate::effective_type)
 }
 
 fn takes(topic: TopicType, message: MessageType) -> bool {
@@ -110,15 +110,13 @@ fn takes(topic: TopicType, message: MessageType) -> bool {
 }
 
 /// Refuses what no store can hold yet.
-fn storable(messages: &[Message], now_ms: u64) -> Result<(), Refusal> {
-    let is_due = |system: &SystemProperties| {
-        let at = system.delivery_timestamp.as_ref().map_or(0, validate::timestamp_ms);
-        u64::try_from(at).unwrap_or(0) <= now_ms
-    };
-    for system in messages.iter().filter_map(|m| m.system_properties.as_ref()) {
-        let kind = match validate::effective_type(system) {
+fn storable(messages: &[Published<'_>], now_ms: u64) -> Result<(), Refusal> {
+    for message in messages {
+        let delivery_ms = message.system.as_ref().and_then(|s| s.delivery.as_ref()).map_or(0, validate::timestamp_ms);
+        let is_due = u64::try_from(delivery_ms).unwrap_or(0) <= now_ms;
+        let kind = match kind_of(message) {
             MessageType::Normal | MessageType::Fifo | MessageType::Unspecified => continue,
-            MessageType::Delay if is_due(system) => continue,
+            MessageType::Delay if is_due => continue,
             kind => kind,
         };
         let text = format!("messages of type {} are not supported by this server yet", kind.as_str_name());
@@ -128,37 +126,37 @@ fn storable(messages: &[Message], now_ms: u64) -> Result<(), Refusal> {
 }
 
 /// Messages sorted by queue, and where each of them went.
-struct Load {
-    topic: String,
+struct Load<'a> {
+    topic: &'a str,
     batches: Vec<Batch>,
     places: Vec<Place>,
 }
 
 struct Place {
-    message_id: String,
+    message_id: Bytes,
     batch: usize,
     at: u64,
 }
 
-impl Load {
-    fn new(topic: String, messages: usize) -> Self {
+impl<'a> Load<'a> {
+    fn new(topic: &'a str, messages: usize) -> Self {
         Self { topic, batches: Vec::with_capacity(1), places: Vec::with_capacity(messages) }
     }
 
-    fn add(&mut self, message: Message, route: &Route, caller: &Caller<'_>, now_ms: u64) {
-        let system = message.system_properties.as_ref();
-        let message_id = system.map(|s| s.message_id.clone()).unwrap_or_default();
-        let group = system.and_then(|s| s.message_group.as_deref()).filter(|group| !group.is_empty());
-        let batch = match group {
-            Some(group) => self.batch(route.queue_of_group(group)),
+    fn add(&mut self, request: &Bytes, message: &Published<'_>, route: &Route, caller: &Caller<'_>, now_ms: u64) {
+        let (message_id, group) = message.system.as_ref().map_or(("", ""), |s| (s.message_id, s.message_group));
+        let batch = if !group.is_empty() {
+            self.batch(route.queue_of_group(group))
+        } else if self.batches.is_empty() {
+            self.batch(route.next_queue())
+        } else {
             // Messages without a group stay together: the queue of the first is as good as any.
-            None if self.batches.is_empty() => self.batch(route.next_queue()),
-            None => 0,
+            0
         };
-        let kind = kind_of(&message);
         let messages = &mut self.batches[batch].messages;
-        self.places.push(Place { message_id, batch, at: messages.len() as u64 });
-        messages.push(convert::to_store(message, kind, caller.peer, now_ms));
+        let at = messages.len() as u64;
+        self.places.push(Place { message_id: request.slice_ref(message_id.as_bytes()), batch, at });
+        messages.push(convert::to_store(request, message, kind_of(message), caller.peer, now_ms));
     }
 
     /// The batch for a queue, made if need be.
@@ -166,7 +164,7 @@ impl Load {
         if let Some(at) = self.batches.iter().position(|batch| batch.queue == queue) {
             return at;
         }
-        self.batches.push(Batch { topic: self.topic.clone(), queue, messages: Vec::with_capacity(1) });
+        self.batches.push(Batch { topic: self.topic.to_owned(), queue, messages: Vec::with_capacity(1) });
         self.batches.len() - 1
     }
 }
@@ -179,22 +177,24 @@ fn refused(proxy: &Inner, topic: &str, error: Error) -> Refusal {
     error.into()
 }
 
-fn answer(proxy: &Inner, topic: &str, places: Vec<Place>, results: &[BatchResult]) -> SendMessageResponse {
-    let entry = |place: Place| match results.get(place.batch) {
-        Some(BatchResult { error: None, first_offset }) => SendResultEntry {
-            status: Some(refusal::ok()),
-            transaction_id: place.message_id.clone(),
-            message_id: place.message_id,
-            offset: i64::try_from(first_offset + place.at).unwrap_or(i64::MAX),
-            recall_handle: String::new(),
-        },
-        Some(BatchResult { error: Some(error), .. }) => {
+fn reply(proxy: &Inner, topic: &str, places: &[Place], results: &[BatchResult]) -> Reply {
+    let stored = |place: &Place, result: &BatchResult| Stored {
+        message_id: place.message_id.clone(),
+        offset: result.first_offset + place.at,
+    };
+    let entries = places.iter().filter_map(|place| results.get(place.batch).map(|result| (place, result)));
+    if results.iter().all(|result| result.error.is_none()) {
+        return Reply::Stored(entries.map(|(place, result)| stored(place, result)).collect());
+    }
+    let entry = |(place, result): (&Place, &BatchResult)| match &result.error {
+        None => stored(place, result).into(),
+        Some(error) => {
             SendResultEntry { status: Some(refused(proxy, topic, error.clone()).into()), ..Default::default() }
         }
-        None => SendResultEntry::default(),
     };
-    let entries: Vec<SendResultEntry> = places.into_iter().map(entry).collect();
-    SendMessageResponse { status: Some(refusal::common(entries.iter().map(|e| e.status.as_ref()))), entries }
+    let entries: Vec<SendResultEntry> = entries.map(entry).collect();
+    let status = Some(refusal::common(entries.iter().map(|entry| entry.status.as_ref())));
+    Reply::Other(SendMessageResponse { status, entries })
 }
 
 #[cfg(test)]

@@ -1,10 +1,13 @@
 //! What one published message may hold, in the order of the public contract.
 
-use centaur_apis::v2::{Code, Message, MessageType, SystemProperties};
+use centaur_apis::v2::{Code, MessageType};
 use prost_types::Timestamp;
 
 use super::millis;
-use crate::refusal::Refusal;
+use crate::{
+    published::{Published, System},
+    refusal::Refusal,
+};
 
 /// Most user properties of one message.
 const PROPERTIES_MAX: usize = 128;
@@ -86,10 +89,10 @@ pub(crate) struct Limits {
 }
 
 /// Checks one message on its own; `now_ms` is the wall clock.
-pub(crate) fn message(message: &Message, limits: Limits, now_ms: u64) -> Result<(), Refusal> {
+pub(crate) fn message(message: &Published<'_>, limits: Limits, now_ms: u64) -> Result<(), Refusal> {
     body(message, limits.body_bytes_max)?;
     user_properties(message)?;
-    let Some(system) = &message.system_properties else {
+    let Some(system) = &message.system else {
         return Err(Refusal::new(Code::IllegalMessageId, "system_properties are missing; give a message_id"));
     };
     tag_and_keys(system)?;
@@ -103,14 +106,14 @@ pub(crate) fn message(message: &Message, limits: Limits, now_ms: u64) -> Result<
 }
 
 /// What a message is, told by what it holds; transactions alone are told by their type.
-pub(crate) fn effective_type(system: &SystemProperties) -> MessageType {
+pub(crate) fn effective_type(system: &System<'_>) -> MessageType {
     // Some clients send a priority of 0 with what they call a normal message.
     let is_empty_priority = system.priority == Some(0) && system.message_type() == MessageType::Normal;
     if system.message_type() == MessageType::Transaction {
         MessageType::Transaction
-    } else if system.delivery_timestamp.is_some() {
+    } else if system.delivery.is_some() {
         MessageType::Delay
-    } else if system.message_group.as_deref().is_some_and(|group| !group.is_empty()) {
+    } else if !system.message_group.is_empty() {
         MessageType::Fifo
     } else if system.priority.is_some() && !is_empty_priority {
         MessageType::Priority
@@ -121,7 +124,7 @@ pub(crate) fn effective_type(system: &SystemProperties) -> MessageType {
     }
 }
 
-fn body(message: &Message, bytes_max: usize) -> Result<(), Refusal> {
+fn body(message: &Published<'_>, bytes_max: usize) -> Result<(), Refusal> {
     let bytes = message.body.len();
     if bytes == 0 {
         return Err(Refusal::new(Code::MessageBodyEmpty, "body is empty; give at least 1 byte"));
@@ -133,7 +136,7 @@ fn body(message: &Message, bytes_max: usize) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn user_properties(message: &Message) -> Result<(), Refusal> {
+fn user_properties(message: &Published<'_>) -> Result<(), Refusal> {
     let count = message.user_properties.len();
     if count > PROPERTIES_MAX {
         let text = format!("user_properties has {count} entries; at most {PROPERTIES_MAX} are allowed");
@@ -141,7 +144,7 @@ fn user_properties(message: &Message) -> Result<(), Refusal> {
     }
     for (key, value) in &message.user_properties {
         let illegal = |text| Err(Refusal::new(Code::IllegalMessagePropertyKey, text));
-        if RESERVED_KEYS.binary_search(&key.as_str()).is_ok() {
+        if RESERVED_KEYS.binary_search(key).is_ok() {
             return illegal(format!("user_properties key {key:?} belongs to the system; choose another"));
         }
         if has_control_character(key) {
@@ -154,13 +157,13 @@ fn user_properties(message: &Message) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn tag_and_keys(system: &SystemProperties) -> Result<(), Refusal> {
-    let tag = system.tag.as_deref().unwrap_or("");
+fn tag_and_keys(system: &System<'_>) -> Result<(), Refusal> {
+    let tag = system.tag;
     if !tag.is_empty() && (is_blank(tag) || tag.contains('|') || has_control_character(tag)) {
         let text = format!("tag {tag:?} is blank or has '|' or a control character; give a plain word");
         return Err(Refusal::new(Code::IllegalMessageTag, text));
     }
-    let is_illegal = |key: &&String| !key.is_empty() && (is_blank(key) || has_control_character(key));
+    let is_illegal = |key: &&&str| !key.is_empty() && (is_blank(key) || has_control_character(key));
     if let Some(key) = system.keys.iter().find(is_illegal) {
         let text = format!("key {key:?} is blank or has a control character; give plain text");
         return Err(Refusal::new(Code::IllegalMessageKey, text));
@@ -168,10 +171,10 @@ fn tag_and_keys(system: &SystemProperties) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn size(message: &Message, system: &SystemProperties) -> Result<(), Refusal> {
+fn size(message: &Published<'_>, system: &System<'_>) -> Result<(), Refusal> {
     let properties: usize = message.user_properties.iter().map(|(key, value)| key.len() + value.len()).sum();
-    let keys: usize = system.keys.iter().map(String::len).sum();
-    let bytes = properties + keys + system.tag.as_ref().map_or(0, String::len);
+    let keys: usize = system.keys.iter().map(|key| key.len()).sum();
+    let bytes = properties + keys + system.tag.len();
     if bytes > PROPERTIES_BYTES_MAX {
         let text = format!(
             "user_properties, tag and keys have {bytes} bytes together; at most {PROPERTIES_BYTES_MAX} are allowed"
@@ -179,7 +182,7 @@ fn size(message: &Message, system: &SystemProperties) -> Result<(), Refusal> {
         return Err(Refusal::new(Code::MessagePropertiesTooLarge, text));
     }
     // Every empty key still takes room, as do the fields without a bound of their own.
-    let others = system.trace_context.as_ref().map_or(0, String::len) + system.born_host.len() + 2 * system.keys.len();
+    let others = system.trace_context.map_or(0, str::len) + system.born_host.len() + 2 * system.keys.len();
     if bytes + others > DESCRIPTION_BYTES_MAX {
         let text = format!(
             "properties, trace_context and born_host have {} bytes together; at most {DESCRIPTION_BYTES_MAX} are allowed",
@@ -190,8 +193,8 @@ fn size(message: &Message, system: &SystemProperties) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn id(system: &SystemProperties) -> Result<(), Refusal> {
-    let id = &system.message_id;
+fn id(system: &System<'_>) -> Result<(), Refusal> {
+    let id = system.message_id;
     if is_blank(id) {
         return Err(Refusal::new(Code::IllegalMessageId, "message_id is blank; give one"));
     }
@@ -202,9 +205,9 @@ fn id(system: &SystemProperties) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn recovery(system: &SystemProperties) -> Result<(), Refusal> {
+fn recovery(system: &System<'_>) -> Result<(), Refusal> {
     let is_transaction = system.message_type() == MessageType::Transaction;
-    let ms = system.orphaned_transaction_recovery_duration.as_ref().map_or(0, millis);
+    let ms = system.recovery.as_ref().map_or(0, millis);
     if is_transaction && ms > RECOVERY_MS_MAX {
         let text =
             format!("orphaned_transaction_recovery_duration is {ms} ms; at most {RECOVERY_MS_MAX} ms are allowed");
@@ -213,8 +216,8 @@ fn recovery(system: &SystemProperties) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn delivery(system: &SystemProperties, delay_max_ms: u64, now_ms: u64) -> Result<(), Refusal> {
-    let Some(at) = &system.delivery_timestamp else { return Ok(()) };
+fn delivery(system: &System<'_>, delay_max_ms: u64, now_ms: u64) -> Result<(), Refusal> {
+    let Some(at) = &system.delivery else { return Ok(()) };
     let delay_ms = timestamp_ms(at).saturating_sub_unsigned(now_ms);
     if u64::try_from(delay_ms).is_ok_and(|delay| delay > delay_max_ms) {
         let text = format!("delivery_timestamp is {delay_ms} ms ahead; at most {delay_max_ms} ms are allowed");
@@ -223,8 +226,8 @@ fn delivery(system: &SystemProperties, delay_max_ms: u64, now_ms: u64) -> Result
     Ok(())
 }
 
-fn message_group(system: &SystemProperties) -> Result<(), Refusal> {
-    let group = system.message_group.as_deref().unwrap_or("");
+fn message_group(system: &System<'_>) -> Result<(), Refusal> {
+    let group = system.message_group;
     let illegal = |text| Err(Refusal::new(Code::IllegalMessageGroup, text));
     if group.len() >= MESSAGE_GROUP_BYTES_END {
         let max = MESSAGE_GROUP_BYTES_END - 1;
@@ -236,8 +239,8 @@ fn message_group(system: &SystemProperties) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn lite_topic(system: &SystemProperties) -> Result<(), Refusal> {
-    let Some(name) = &system.lite_topic else { return Ok(()) };
+fn lite_topic(system: &System<'_>) -> Result<(), Refusal> {
+    let Some(name) = system.lite_topic else { return Ok(()) };
     let is_plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
     if name.is_empty() || name.len() > LITE_TOPIC_BYTES_MAX || !is_plain {
         let text =
@@ -247,7 +250,7 @@ fn lite_topic(system: &SystemProperties) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn priority(system: &SystemProperties) -> Result<(), Refusal> {
+fn priority(system: &System<'_>) -> Result<(), Refusal> {
     match system.priority {
         Some(priority) if priority < 0 => {
             let text = format!("priority is {priority}; at least 0 is needed");
@@ -274,8 +277,11 @@ fn has_control_character(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use centaur_apis::v2::{Message, SendMessageRequest, SystemProperties};
+    use prost::Message as _;
 
     use super::*;
+    use crate::published::read;
 
     const LIMITS: Limits = Limits { body_bytes_max: 4 << 20, delay_max_ms: 86_400_000 };
     const NOW_MS: u64 = 1_700_000_000_000;
@@ -288,7 +294,8 @@ mod tests {
     fn check(change: impl FnOnce(&mut Message), expected: Result<(), Code>) {
         let mut changed = plain();
         change(&mut changed);
-        let result = message(&changed, LIMITS, NOW_MS);
+        let encoded = SendMessageRequest { messages: vec![changed.clone()] }.encode_to_vec();
+        let result = message(&read(&encoded).expect("plain")[0], LIMITS, NOW_MS);
         assert_eq!(result.clone().map_err(|r| r.code), expected, "{result:?} for {changed:?}");
     }
 
@@ -422,17 +429,17 @@ mod tests {
 
     #[test]
     fn the_type_follows_from_the_content() {
-        let mut system = SystemProperties::default();
+        let mut system = System::default();
         assert_eq!(effective_type(&system), MessageType::Normal);
-        system.lite_topic = Some("l".into());
+        system.lite_topic = Some("l");
         assert_eq!(effective_type(&system), MessageType::Lite);
         system.priority = Some(0);
         assert_eq!(effective_type(&system), MessageType::Priority);
         system.message_type = MessageType::Normal.into();
         assert_eq!(effective_type(&system), MessageType::Lite, "a priority of 0 on a normal message is none");
-        system.message_group = Some("g".into());
+        system.message_group = "g";
         assert_eq!(effective_type(&system), MessageType::Fifo);
-        system.delivery_timestamp = Some(Timestamp::default());
+        system.delivery = Some(Timestamp::default());
         assert_eq!(effective_type(&system), MessageType::Delay);
         system.message_type = MessageType::Transaction.into();
         assert_eq!(effective_type(&system), MessageType::Transaction);

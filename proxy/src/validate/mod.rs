@@ -20,8 +20,13 @@ pub(crate) const INVISIBLE_MS_MAX: i64 = 12 * 60 * 60 * 1000;
 /// The name of a topic that clients may use.
 pub(crate) fn topic(resource: Option<&Resource>) -> Result<&str, Refusal> {
     let name = resource.map_or("", |r| r.name.as_str());
-    TopicName::check(name).map_err(|invalid| Refusal::new(Code::IllegalTopic, invalid.to_string()))?;
+    topic_name(name)?;
     Ok(name)
+}
+
+/// A name that clients may use for a topic.
+pub(crate) fn topic_name(name: &str) -> Result<(), Refusal> {
+    TopicName::check(name).map_err(|invalid| Refusal::new(Code::IllegalTopic, invalid.to_string()))
 }
 
 /// The name of a consumer group that clients may use.

@@ -73,7 +73,10 @@ async fn the_store_hears_who_takes_messages_and_when_they_fall_silent() {
     receive(&mut h.client, from("consumer", receive_from("orders", "workers"))).await;
     h.client.heartbeat(from("producer", beat(ClientType::Producer, None))).await.expect("a status");
     sleep(Duration::from_secs(119)).await;
-    assert_eq!(h.store.world().touched, ["consumer"], "silence is not reported");
+    let touched = h.store.world().touched.clone();
+    // Once, or twice when the report and the receive fall into one millisecond.
+    assert!(touched.iter().all(|client| client == "consumer"), "{touched:?}");
+    assert!((1..=2).contains(&touched.len()), "silence is not reported: {touched:?}");
     assert!(h.store.world().ended.is_empty());
     sleep(Duration::from_secs(10)).await;
     assert_eq!(h.store.world().ended, ["consumer"], "producers hold no leases");
