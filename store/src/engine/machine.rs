@@ -58,6 +58,8 @@ pub struct Machine {
     time: StoreTime,
     body: BytesMut,
     records: u32,
+    /// The log has no room for what was asked last.
+    no_room: bool,
     pending: Vec<Pending>,
     failure: Option<String>,
     failed: watch::Sender<Option<String>>,
@@ -98,6 +100,7 @@ impl Machine {
             time,
             body: BytesMut::new(),
             records: 0,
+            no_room: false,
             pending: Vec::new(),
             failure: None,
             failed: parts.failed,
@@ -113,15 +116,19 @@ impl Machine {
         self.body.len() >= BLOCK_BYTES
     }
 
-    /// Makes sure the open block can take `bytes` more; writes it and begins another if not.
+    /// Makes sure the open block can take `bytes` more; writes it, and begins another segment, if
+    /// not. Without space for a segment nothing that adds to the log is accepted.
     pub(super) fn reserve(&mut self, bytes: usize) {
         let index_full = self.state.index.open_bytes() >= INDEX_BYTES_MAX;
-        if self.body.is_empty() && (index_full || self.log.room() < (bytes + SLACK) as u64) {
-            self.roll();
-        } else if self.log.room() < (self.body.len() + bytes + SLACK) as u64 {
+        if !self.fits(bytes) || (index_full && self.body.is_empty()) {
             self.write_block();
-            self.reserve(bytes);
+            self.roll(index_full || !self.fits(bytes));
         }
+        self.no_room = !self.fits(bytes);
+    }
+
+    fn fits(&self, bytes: usize) -> bool {
+        self.log.room() >= (self.body.len() + bytes + SLACK) as u64
     }
 
     /// Puts an event into the open block and applies it.
@@ -216,16 +223,23 @@ impl Machine {
         }
     }
 
-    /// Seals the open segment; its index run and a snapshot are written in the background.
-    fn roll(&mut self) {
+    /// Seals the open segment, if wanted and there is something in it; its index run and a snapshot
+    /// are written in the background.
+    fn roll(&mut self, wanted: bool) {
+        let is_empty = self.log.segments().last().is_none_or(|open| open.base == self.log.next());
+        if !wanted || is_empty || self.failure.is_some() {
+            return;
+        }
         match self.log.roll() {
             Ok(sealed) => {
+                self.confirmed = self.log.durable();
                 let at = self.log.next();
                 let open = self.state.index.seal(sealed.base, sealed.end);
                 let snapshot = self.state.to_snapshot(at).encode_to_vec();
                 self.housekeeper.seal(open, sealed, at, snapshot);
             }
-            Err(failure) => self.fail(&failure),
+            Err(failure) if failure.is_final() => self.fail(&failure),
+            Err(failure) => tracing::warn!(error = %failure, "no segment to go on in; nothing is accepted until space returns"),
         }
     }
 
@@ -240,18 +254,18 @@ impl Machine {
 
     /// Why nothing more is accepted, if so.
     pub(super) fn check_alive(&self) -> Result<(), Error> {
-        let refuse = |failure| Err(Error::new(Reason::Failed, format!("store stopped after a disk failure ({failure})")));
-        self.failure.as_deref().map_or(Ok(()), refuse)
+        match &self.failure {
+            Some(failure) => Err(Error::new(Reason::Failed, format!("store stopped after a disk failure ({failure})"))),
+            None if self.no_room => Err(full()),
+            None => Ok(()),
+        }
     }
 
     /// Refuses what would need space that is not there. Settling goes on as long as anything can.
     pub(super) fn check_space(&self) -> Result<(), Error> {
         match self.log.stage() {
             DiskStage::Ok | DiskStage::Tight => Ok(()),
-            DiskStage::Refusing | DiskStage::Full => {
-                let sentence = "disk is full; sends are accepted again when space returns: free some, or shorten retention";
-                Err(Error::new(Reason::Full, sentence))
-            }
+            DiskStage::Refusing | DiskStage::Full => Err(full()),
         }
     }
 
@@ -301,6 +315,11 @@ impl Machine {
         }
         self.log.close()
     }
+}
+
+fn full() -> Error {
+    let sentence = "disk is full; messages are accepted again when space returns: free some, or shorten retention";
+    Error::new(Reason::Full, sentence)
 }
 
 fn unknown(failure: &str) -> Error {

@@ -24,6 +24,8 @@ const RETENTION_HURRY_MS: u64 = 1_000;
 const SYNC_MS: u64 = 500;
 /// How much of it there may be.
 const SYNC_BYTES: u64 = 16 << 20;
+/// How often space is looked for when there is none.
+const NO_ROOM_MS: u64 = 100;
 /// The thread looks up at least this often.
 const IDLE_MS: u64 = 10_000;
 
@@ -38,6 +40,9 @@ pub struct Schedule {
 impl Machine {
     /// How long the thread may sleep.
     pub(super) fn upkeep_due_in_ms(&self) -> u64 {
+        if self.check_alive().is_err() {
+            return NO_ROOM_MS;
+        }
         if !self.runnable.is_empty() {
             return 0;
         }
@@ -57,6 +62,12 @@ impl Machine {
     pub(super) fn keep_up(&mut self) {
         if self.failure().is_some() {
             self.refuse_waiters(|_| true, &Error::new(centaur_apis::store::Reason::Failed, "store stopped after a disk failure"));
+            return;
+        }
+        self.reserve(0);
+        if self.check_alive().is_err() {
+            self.expire_polls();
+            self.keep_retention(); // its small records fit where nothing else does
             return;
         }
         self.wake_due();
