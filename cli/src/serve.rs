@@ -9,12 +9,14 @@ use std::{
 };
 
 use centaur_observability::{Format, Guard};
+use centaur_proxy::Proxy;
 use clap::Args;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     net::TcpListener,
     time::{MissedTickBehavior, interval, timeout_at},
 };
+use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tracing::{info, warn};
@@ -24,13 +26,14 @@ use crate::{
     config::{
         self, Config, LogFormat, TlsMode,
         load::{self, Loaded},
+        values,
     },
     data_dir,
     exit::{Exit, Failure},
     listener::{self, ClientPort, Encryption, Ending, Gate},
     operators::{OperatorsPort, Readiness},
     ports::PortsFile,
-    roles::{Proxy, Store},
+    roles::{self, Store},
     signals::Signals,
     tls,
 };
@@ -85,6 +88,7 @@ struct Start {
 struct Running {
     store: Store,
     proxy: Proxy,
+    background: CancellationToken,
     health: HealthReporter,
     readiness: Readiness,
     clients: Ending,
@@ -101,6 +105,7 @@ async fn serve(start: Start) -> Result<(), Failure> {
     let (clients, operators) = (bound.clients.1, bound.operators.1);
     let running = open(&start, bound).await?;
     tokio::spawn(upkeep(start.metrics.clone()));
+    set_health(&running.health, ServingStatus::Serving).await;
     running.readiness.set(true);
     let data = running.store.summary().await;
     let elapsed = start.started.elapsed();
@@ -122,7 +127,7 @@ async fn open(start: &Start, bound: Bound) -> Result<Running, Failure> {
     let store = tokio::task::spawn_blocking(move || Store::open(&for_store, salvage)).await;
     let store =
         store.map_err(|error| Failure::new(Exit::Failed, format!("opening the store ended early: {error}")))??;
-    let proxy = Proxy::open(config, &store)?;
+    let proxy = roles::open_proxy(config, &store)?;
     let encryption = encryption(config)?;
     let (health, client_routes) = client_routes(proxy.routes());
     let (clients, operators, readiness) = (Ending::default(), Ending::default(), Readiness::default());
@@ -144,7 +149,10 @@ async fn open(start: &Start, bound: Bound) -> Result<Running, Failure> {
     if !bound.operators.1.ip().is_loopback() {
         warn!(address = %bound.operators.1, "the operators' port has no access control and is open to others");
     }
-    Ok(Running { store, proxy, health, readiness, clients, operators, _ports: ports })
+    let background = CancellationToken::new();
+    let (working, shutdown) = (proxy.clone(), background.clone().cancelled_owned());
+    tokio::spawn(async move { working.run(shutdown).await });
+    Ok(Running { store, proxy, background, health, readiness, clients, operators, _ports: ports })
 }
 
 impl Running {
@@ -152,8 +160,7 @@ impl Running {
     async fn stop(self, config: &Config, signals: &mut Signals) -> Result<(), Failure> {
         let began = Instant::now();
         let deadline = began + config.shutdown.timeout;
-        self.readiness.set(false);
-        self.health.set_service_status("", ServingStatus::NotServing).await;
+        self.turn_unready().await;
         let drained = tokio::select! {
             drained = self.drain(config.shutdown.notice, deadline) => drained,
             signal = signals.next() => {
@@ -172,6 +179,11 @@ impl Running {
         Err(Failure::new(Exit::Failed, format!("stopped with {open} connections cut")).hint("raise shutdown.timeout"))
     }
 
+    async fn turn_unready(&self) {
+        self.readiness.set(false);
+        set_health(&self.health, ServingStatus::NotServing).await;
+    }
+
     /// Lets peers notice, finish and go; false when some were still there at the deadline.
     async fn drain(&self, notice: Duration, deadline: Instant) -> bool {
         tokio::time::sleep(notice).await;
@@ -184,6 +196,7 @@ impl Running {
 
     /// Closes the store, then the operators' port.
     async fn close(self) -> Result<(), Failure> {
+        self.background.cancel();
         let store = self.store;
         let closing = tokio::task::spawn_blocking(move || store.close());
         let closed = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
@@ -200,8 +213,7 @@ impl Running {
 
     /// The log is poisoned: nothing more can be acknowledged, so nothing is gained by waiting.
     async fn give_up(&self, reason: &str) -> Failure {
-        self.readiness.set(false);
-        self.health.set_service_status("", ServingStatus::NotServing).await;
+        self.turn_unready().await;
         self.clients.refuse.cancel();
         Failure::new(Exit::StorageFailed, format!("the log cannot be written any more: {reason}"))
             .hint("look at the disk and the kernel's log; the next start recovers everything that was acknowledged")
@@ -275,7 +287,7 @@ fn raise_descriptor_limit() {
 }
 
 fn encryption(config: &Config) -> Result<Encryption, Failure> {
-    let host = config.proxy.advertise.as_deref().and_then(|address| address.rsplit_once(':')).map(|(host, _)| host);
+    let host = config.proxy.advertise.as_deref().and_then(values::host_and_port).map(|(host, _)| host);
     let acceptor = || {
         tls::acceptor(&config.proxy.tls, &config.node.data_dir, host).map_err(|error| {
             Failure::new(Exit::Config, format!("TLS cannot be offered: {error}"))
@@ -289,10 +301,18 @@ fn encryption(config: &Config) -> Result<Encryption, Failure> {
     })
 }
 
+const MESSAGING: &str = "apache.rocketmq.v2.MessagingService";
+
+async fn set_health(health: &HealthReporter, status: ServingStatus) {
+    for service in ["", MESSAGING] {
+        health.set_service_status(service, status).await;
+    }
+}
+
 /// The public service with health and reflection beside it.
 fn client_routes(routes: Routes) -> (HealthReporter, Routes) {
     let (health, health_service) = tonic_health::server::health_reporter();
-    let names = ["apache.rocketmq.v2.MessagingService", "grpc.health.v1.Health"];
+    let names = [MESSAGING, "grpc.health.v1.Health"];
     (health, with_reflection(routes.add_service(health_service), &names).prepare())
 }
 

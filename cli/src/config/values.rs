@@ -113,14 +113,16 @@ pub(crate) fn listen(text: &str) -> Result<SocketAddr, String> {
 /// Reads an address to dial: `host:port`.
 pub(crate) fn dial(text: &str) -> Result<String, String> {
     let text = text.trim();
-    let is_address = text
-        .rsplit_once(':')
-        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0));
-    if is_address {
-        Ok(text.to_owned())
-    } else {
-        Err(format!("{text:?} is not an address; write it like \"host:8081\""))
-    }
+    let found = host_and_port(text).map(|_| text.to_owned());
+    found.ok_or_else(|| format!("{text:?} is not an address; write it like \"host:8081\""))
+}
+
+/// Takes an address to dial apart; an IPv6 host loses its brackets.
+pub(crate) fn host_and_port(address: &str) -> Option<(&str, u16)> {
+    let (host, port) = address.rsplit_once(':')?;
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let port = port.parse().ok().filter(|port| *port != 0)?;
+    (!host.is_empty()).then_some((host, port))
 }
 
 /// Reads one of several words.

@@ -1,7 +1,9 @@
-//! Which calls are open on one connection: what decides whether it is idle.
+//! Which calls are open on one connection: what decides whether it is idle, and what must be over
+//! before it can go.
 
 use std::{
     convert::Infallible,
+    net::SocketAddr,
     pin::Pin,
     sync::{
         Arc,
@@ -11,10 +13,19 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::{body::Incoming, service::Service};
-use tonic::{service::Routes, transport::server::TcpConnectInfo};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tonic::{Status, service::Routes};
+
+/// Streams that last as long as their client: they end when the server drains.
+const SESSIONS: [&str; 4] = [
+    "/apache.rocketmq.v2.MessagingService/Telemetry",
+    "/grpc.health.v1.Health/Watch",
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+];
 
 type RoutesFuture = <Routes as tower::Service<Request<Incoming>>>::Future;
 
@@ -51,8 +62,9 @@ impl Drop for OpenCall {
 /// the last byte of its answer is given away.
 pub(crate) struct Calls {
     pub(crate) routes: Routes,
-    pub(crate) peer: TcpConnectInfo,
+    pub(crate) peer: SocketAddr,
     pub(crate) activity: Arc<Activity>,
+    pub(crate) drain: CancellationToken,
 }
 
 impl Service<Request<Incoming>> for Calls {
@@ -61,16 +73,22 @@ impl Service<Request<Incoming>> for Calls {
     type Future = Answer;
 
     fn call(&self, mut request: Request<Incoming>) -> Answer {
-        request.extensions_mut().insert(self.peer.clone());
-        let open = Some(self.activity.begin());
+        let is_session = SESSIONS.contains(&request.uri().path());
+        let end = is_session.then(|| Box::pin(self.drain.clone().cancelled_owned()));
+        request.extensions_mut().insert(self.peer);
+        let open = self.activity.begin();
         // Routes are always ready; a clone is one count.
-        Answer { routes: tower::Service::call(&mut self.routes.clone(), request), open }
+        Answer { routes: tower::Service::call(&mut self.routes.clone(), request), rest: Some((open, end)) }
     }
 }
 
+/// When a session has to end.
+type End = Option<Pin<Box<WaitForCancellationFutureOwned>>>;
+
 pub(crate) struct Answer {
     routes: RoutesFuture,
-    open: Option<OpenCall>,
+    /// What goes into the body.
+    rest: Option<(OpenCall, End)>,
 }
 
 impl Future for Answer {
@@ -78,27 +96,41 @@ impl Future for Answer {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let answer = ready!(Pin::new(&mut self.routes).poll(cx));
-        let open = self.open.take();
-        Poll::Ready(answer.map(|response| response.map(|body| CountedBody { body, _open: open })))
+        let (open, end) = self.rest.take().map_or((None, None), |(open, end)| (Some(open), end));
+        Poll::Ready(answer.map(|response| response.map(|body| CountedBody { body, end, is_over: false, _open: open })))
     }
 }
 
 /// A body whose call is open until it is dropped.
 pub(crate) struct CountedBody {
     body: tonic::body::Body,
+    end: End,
+    is_over: bool,
     _open: Option<OpenCall>,
 }
 
 impl Body for CountedBody {
     type Data = Bytes;
-    type Error = tonic::Status;
+    type Error = Status;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if self.is_over {
+            return Poll::Ready(None);
+        }
+        if let Some(end) = &mut self.end
+            && end.as_mut().poll(cx).is_ready()
+        {
+            self.is_over = true;
+            let mut trailers = HeaderMap::new();
+            let added =
+                Status::unavailable("the server is draining: open the stream on another").add_header(&mut trailers);
+            return Poll::Ready(Some(added.map(|()| Frame::trailers(trailers))));
+        }
         Pin::new(&mut self.body).poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.is_over || self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -1,7 +1,13 @@
 //! One connection of the client port from its first byte to its end: what it speaks, that it speaks
 //! it in time, and when it has been open or silent for long enough.
 
-use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use hyper::server::conn::http2::Builder;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -13,7 +19,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use tonic::{service::Routes, transport::server::TcpConnectInfo};
+use tonic::service::Routes;
 use tracing::debug;
 
 use crate::{
@@ -36,6 +42,8 @@ const QUIET_CHECKS_MAX: u32 = 4;
 const AGE_MAX: Duration = Duration::from_secs(12 * 3600);
 /// Looks after which a connection that was asked to go is cut: at least 60 s.
 const LEAVING_CHECKS_MAX: u32 = 3;
+/// The same for a connection that drains: longer than a peer needs to see that it should go.
+const DRAIN_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// First byte of every TLS record that opens a connection; RFC 8446, 5.1.
 const TLS_HANDSHAKE: u8 = 0x16;
 
@@ -105,11 +113,10 @@ impl ClientPort {
 
     /// Serves one connection to its end.
     pub(crate) async fn serve(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
-        let local = stream.local_addr().ok();
         match self.greet(stream).await {
             Ok(socket) => {
                 debug!(target: "client", %peer, "connected");
-                self.drive(socket, TcpConnectInfo { local_addr: local, remote_addr: Some(peer) }).await;
+                self.drive(socket, peer).await;
                 debug!(target: "client", %peer, "disconnected");
             }
             // A probe that connects and goes is not worth a line.
@@ -145,10 +152,11 @@ impl ClientPort {
         }
     }
 
-    async fn drive(&self, socket: Socket, peer: TcpConnectInfo) {
-        let age_max = AGE_MAX.mul_f64(age_factor(&peer));
+    async fn drive(&self, socket: Socket, peer: SocketAddr) {
+        let age_max = AGE_MAX.mul_f64(age_factor(peer));
         let activity = Arc::new(Activity::default());
-        let calls = Calls { routes: self.routes.clone(), peer, activity: activity.clone() };
+        let drain = self.drain.clone();
+        let calls = Calls { routes: self.routes.clone(), peer, activity: activity.clone(), drain };
         let mut connection = pin!(self.http2.serve_connection(TokioIo::new(socket), calls));
         let opened = Instant::now();
         let mut checks = interval_at(opened + CHECK_INTERVAL, CHECK_INTERVAL);
@@ -163,18 +171,30 @@ impl ClientPort {
                     }
                     return;
                 }
-                () = self.drain.cancelled(), if !watch.is_leaving() => {
-                    watch.leave();
-                    connection.as_mut().graceful_shutdown();
-                }
+                () = self.drain.cancelled() => return finish(connection, &activity).await,
                 _ = checks.tick() => match watch.check(activity.rest(), opened.elapsed() >= age_max) {
                     Verdict::Stay => {}
                     Verdict::Leave => connection.as_mut().graceful_shutdown(),
-                    // The drain has its own deadline, and calls that may still finish.
-                    Verdict::Cut if self.drain.is_cancelled() => {}
                     Verdict::Cut => return,
                 },
             }
+        }
+    }
+}
+
+type Connection = hyper::server::conn::http2::Connection<TokioIo<Socket>, Calls, TokioExecutor>;
+
+/// Lets open calls finish and takes no new ones. A peer that has none left and still does not go
+/// would only keep the server from ending.
+async fn finish(mut connection: Pin<&mut Connection>, activity: &Activity) {
+    connection.as_mut().graceful_shutdown();
+    let mut looks = interval_at(Instant::now() + DRAIN_CHECK_INTERVAL, DRAIN_CHECK_INTERVAL);
+    loop {
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            _ = looks.tick() => if activity.rest().is_some() {
+                return;
+            },
         }
     }
 }
@@ -202,9 +222,8 @@ fn looks_like_http1(bytes: &[u8]) -> bool {
 }
 
 /// Spreads ages by a tenth around the bound, so that connections opened together part one by one.
-fn age_factor(peer: &TcpConnectInfo) -> f64 {
-    let port = peer.remote_addr.map_or(0, |address| address.port());
-    0.9 + 0.2 * f64::from(port.wrapping_mul(40_503)) / f64::from(u16::MAX)
+fn age_factor(peer: SocketAddr) -> f64 {
+    0.9 + 0.2 * f64::from(peer.port().wrapping_mul(40_503)) / f64::from(u16::MAX)
 }
 
 /// Decides at each look whether a connection stays.
@@ -231,14 +250,6 @@ impl Watch {
         Self { rested_at: Some(0), quiet: 0, leaving: None }
     }
 
-    fn is_leaving(&self) -> bool {
-        self.leaving.is_some()
-    }
-
-    fn leave(&mut self) {
-        self.leaving = Some(0);
-    }
-
     fn check(&mut self, rest: Option<u64>, is_old: bool) -> Verdict {
         if let Some(looks) = &mut self.leaving {
             *looks += 1;
@@ -250,7 +261,7 @@ impl Watch {
         if self.quiet < QUIET_CHECKS_MAX && !is_old {
             return Verdict::Stay;
         }
-        self.leave();
+        self.leaving = Some(0);
         Verdict::Leave
     }
 }
@@ -290,8 +301,8 @@ mod tests {
     #[test]
     fn ages_differ_by_a_tenth_at_most() {
         for port in [0, 1, 2, 40_000, u16::MAX] {
-            let peer = TcpConnectInfo { local_addr: None, remote_addr: Some(([127, 0, 0, 1], port).into()) };
-            assert!((0.9..=1.1).contains(&age_factor(&peer)), "{port}");
+            let factor = age_factor(([127, 0, 0, 1], port).into());
+            assert!((0.9..=1.1).contains(&factor), "{port}");
         }
     }
 

@@ -22,6 +22,7 @@ use tonic::{Request, metadata::MetadataValue, transport::Channel};
 
 use crate::{
     admin,
+    config::values,
     exit::{Exit, Failure},
     output::Output,
 };
@@ -74,14 +75,13 @@ impl Remote {
     }
 
     fn endpoints(&self) -> Endpoints {
-        let (host, port) = self.endpoint.rsplit_once(':').unwrap_or((&self.endpoint, ""));
-        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let (host, port) = values::host_and_port(&self.endpoint).unwrap_or((&self.endpoint, 0));
         let scheme = match host.parse() {
             Ok(std::net::IpAddr::V4(_)) => AddressScheme::IPv4,
             Ok(std::net::IpAddr::V6(_)) => AddressScheme::IPv6,
             Err(_) => AddressScheme::DomainName,
         };
-        let address = Address { host: host.to_owned(), port: port.parse().unwrap_or_default() };
+        let address = Address { host: host.to_owned(), port: port.into() };
         Endpoints { scheme: scheme.into(), addresses: vec![address] }
     }
 }

@@ -13,6 +13,7 @@
 //! assert_eq!(server.stop().code(), Some(0));         // SIGTERM, drained
 //! ```
 //!
+//! Waiting blocks the thread: tests with gRPC clients need `#[tokio::test(flavor = "multi_thread")]`.
 //! A server that is dropped is killed, and its directory removed. When a test fails, its log is
 //! printed with the failure.
 

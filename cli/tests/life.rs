@@ -1,0 +1,97 @@
+//! From the start to the end of a server, also when something is in the way.
+
+mod harness;
+
+use std::{fs, net::TcpListener, time::Duration};
+
+use harness::{Options, Server, command, text, wait_until};
+
+#[test]
+fn a_server_starts_drains_and_starts_again() {
+    let mut server = Server::start();
+    let ports = server.ports();
+    assert!(server.log().contains("ready: boot success"), "{}", server.log());
+    assert_eq!(server.stop().code(), Some(0));
+    assert!(server.log().contains("\"clean\":true"), "{}", server.log());
+    assert!(!server.data_dir().join("run/ports.json").exists(), "the file is gone with the process");
+    server.restart();
+    assert_eq!(server.ports(), ports);
+    server.kill();
+    server.restart();
+    assert_eq!(server.ports(), ports);
+}
+
+#[test]
+fn every_log_line_is_json() {
+    let mut server = Server::start();
+    server.stop();
+    for line in server.log().lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        assert!(line["ts"].is_string() && line["msg"].is_string() && line["level"].is_string(), "{line}");
+    }
+}
+
+#[test]
+fn readiness_ends_before_the_connections_do() {
+    let mut server = Options::default().set("shutdown.notice", "20s").start();
+    server.signal("TERM");
+    wait_until("readiness to end", || server.get("/readyz").0 == 503);
+    assert_eq!(server.get("/healthz").0, 200, "the process is alive");
+    server.signal("TERM"); // the second one does not wait for the notice
+    assert_eq!(server.wait().code(), Some(1), "connections were not drained");
+}
+
+#[test]
+fn all_port_conflicts_are_reported_together() {
+    let taken = || TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let (clients, operators) = (taken(), taken());
+    let addresses = [&clients, &operators].map(|taken| taken.local_addr().expect("bound").to_string());
+    let data = tempfile::tempdir().expect("a directory");
+    let data_dir = data.path().join("data");
+    let output = command(&["serve", "--listen", &addresses[0], "--operators-listen", &addresses[1], "--data-dir"])
+        .arg(&data_dir)
+        .output()
+        .expect("the binary runs");
+    let errors = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(69), "{errors}");
+    assert!(addresses.iter().all(|address| errors.contains(address)), "{errors}");
+    assert!(!data_dir.exists(), "no data is touched");
+}
+
+#[test]
+fn an_unusable_data_directory_is_explained() {
+    let parent = tempfile::tempdir().expect("a directory");
+    let file = parent.path().join("file");
+    fs::write(&file, "").expect("written");
+    let output = command(&["serve", "--listen", "127.0.0.1:0", "--operators-listen", "127.0.0.1:0", "--data-dir"])
+        .arg(file.join("data"))
+        .output()
+        .expect("the binary runs");
+    let errors = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(73), "{errors}");
+    assert!(errors.contains(&format!("the file {} belongs to uid", file.display())), "{errors}");
+}
+
+#[test]
+fn a_second_process_on_one_directory_names_the_first() {
+    let server = Server::start();
+    let output = command(&["serve", "--listen", "127.0.0.1:0", "--operators-listen", "127.0.0.1:0", "--data-dir"])
+        .arg(server.data_dir())
+        .output()
+        .expect("the binary runs");
+    let errors = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(75), "{errors}");
+    assert!(errors.contains(&server.pid().to_string()), "{errors}");
+    assert_eq!(server.get("/readyz").0, 200, "the first one goes on");
+}
+
+#[test]
+fn a_start_is_fast() {
+    // The goal is 100 ms on an idle machine; this bound only catches what is out of all proportion.
+    let server = Server::start();
+    let log = server.log();
+    let ready = log.lines().find(|line| line.contains("boot success")).expect("a ready line");
+    let ready: serde_json::Value = serde_json::from_str(ready).expect("JSON");
+    let elapsed = Duration::from_millis(ready["elapsed_ms"].as_u64().expect("a number"));
+    assert!(elapsed < Duration::from_secs(5), "{elapsed:?}");
+}
