@@ -14,13 +14,24 @@ use rustix::{
 
 use crate::exit::{Exit, Failure};
 
+/// What the broker written in Java leaves in its store directory.
+const FOREIGN: [&str; 2] = ["commitlog", "consumequeue"];
+
 /// Makes the directory and checks that this process may write in it.
 ///
-/// Errors: exit 73 with owner, mode and the command that helps.
+/// Errors: exit 73 with owner, mode and the command that helps; 76 when another broker lives there.
 pub(crate) fn prepare(path: &Path) -> Result<(), Failure> {
     let usable = fs::create_dir_all(path)
         .and_then(|()| access(path, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK).map_err(io::Error::from));
-    usable.map_err(|error| unusable(path, &error))
+    usable.map_err(|error| unusable(path, &error))?;
+    match FOREIGN.iter().find(|name| path.join(name).exists()) {
+        Some(name) => Err(Failure::new(
+            Exit::NewerData,
+            format!("{} holds {name}: it was written by another broker", path.display()),
+        )
+        .hint("choose another directory with --data-dir")),
+        None => Ok(()),
+    }
 }
 
 /// Says why the directory cannot be used.
@@ -65,6 +76,13 @@ mod tests {
         let path = parent.path().join("a/b");
         prepare(&path).expect("made");
         assert!(path.is_dir());
+    }
+
+    #[test]
+    fn the_directory_of_another_broker_is_left_alone() {
+        let store = tempfile::tempdir().expect("a directory");
+        fs::create_dir(store.path().join("commitlog")).expect("made");
+        assert_eq!(prepare(store.path()).expect_err("not ours").exit, Exit::NewerData);
     }
 
     #[test]

@@ -1,10 +1,11 @@
-//! The roles of this process, opened and linked: what a configuration becomes before anyone listens.
+//! The roles of this process: what a configuration means to each, and what their failures mean to
+//! whoever started it.
 
 use std::io;
 
 use centaur_apis::{names::StoreGroupName, transport::Transport};
-use centaur_store::{LogError, OpenError};
-use tonic::service::Routes;
+use centaur_proxy::Proxy;
+use centaur_store::{LogError, OpenError, Store};
 
 use crate::{
     config::{Config, Flush, values},
@@ -12,66 +13,41 @@ use crate::{
     exit::{Exit, Failure},
 };
 
-/// The store of this process.
-pub(crate) struct Store(centaur_store::Store);
+/// What a send request may hold beside one body.
+const SEND_EXTRA_BYTES: usize = 1 << 20;
 
-impl Store {
-    /// Opens and recovers the data directory. Blocking.
-    pub(crate) fn open(config: &Config, salvage: bool) -> Result<Self, Failure> {
-        let settings = centaur_store::Config {
-            data_dir: config.node.data_dir.clone(),
-            store_group: config.store.group.clone(),
-            flush: match config.store.flush {
-                Flush::Sync => centaur_store::Flush::Sync,
-                Flush::Async => centaur_store::Flush::Async,
-            },
-            segment_bytes: config.store.segment_bytes,
-            retention_ms: u64::try_from(config.store.retention_age.as_millis()).unwrap_or(u64::MAX),
-            retention_bytes: config.store.retention_bytes,
-            create_topics: config.topics.auto_create,
-            create_groups: config.groups.auto_create,
-            default_queues: config.topics.default_queues,
-            salvage,
-            ..centaur_store::Config::default()
-        };
-        centaur_store::Store::open(settings).map(Self).map_err(|error| not_opened(&error))
-    }
-
-    pub(crate) fn routes(&self) -> Routes {
-        self.0.routes()
-    }
-
-    /// What was found in the data directory, for people.
-    pub(crate) async fn summary(&self) -> String {
-        let Ok(found) = self.0.describe().await else { return "unknown".to_owned() };
-        let stop = if found.was_clean { "clean stop" } else { "recovered after an unclean stop" };
-        format!(
-            "{} topics, {} groups, {} messages, {stop}, opened in {} ms",
-            found.topics, found.groups, found.messages, found.recovered_ms
-        )
-    }
-
-    /// Resolves when the log has failed and the process has to end.
-    pub(crate) async fn failed(&self) -> String {
-        self.0.failed().await
-    }
-
-    /// Ends the store in order. Blocking.
-    pub(crate) fn close(self) -> Result<(), Failure> {
-        self.0.close().map_err(|error| Failure::new(Exit::DiskError, error.to_string()))
-    }
+/// Opens and recovers the store. Blocking.
+///
+/// Errors: exit 75 when another process has the directory, 76 when it is not ours to read, 73, 74.
+pub(crate) fn open_store(config: &Config, salvage: bool) -> Result<Store, Failure> {
+    let settings = centaur_store::Config {
+        data_dir: config.node.data_dir.clone(),
+        store_group: config.store.group.clone(),
+        flush: match config.store.flush {
+            Flush::Sync => centaur_store::Flush::Sync,
+            Flush::Async => centaur_store::Flush::Async,
+        },
+        segment_bytes: config.store.segment_bytes,
+        retention_ms: u64::try_from(config.store.retention_age.as_millis()).unwrap_or(u64::MAX),
+        retention_bytes: config.store.retention_bytes,
+        create_topics: config.topics.auto_create,
+        create_groups: config.groups.auto_create,
+        default_queues: config.topics.default_queues,
+        salvage,
+        ..centaur_store::Config::default()
+    };
+    Store::open(settings).map_err(|error| not_opened(config, &error))
 }
 
-/// Which exit code a store that does not open ends with.
-fn not_opened(error: &OpenError) -> Failure {
+fn not_opened(config: &Config, error: &OpenError) -> Failure {
     let exit = match error {
         OpenError::Log(LogError::Locked { .. }) => Exit::Locked,
         OpenError::Log(LogError::Format { .. }) => Exit::NewerData,
-        OpenError::Log(LogError::Io { path, error, .. }) if error.kind() == io::ErrorKind::PermissionDenied => {
-            return data_dir::unusable(path, error);
-        }
-        OpenError::Name(_) => Exit::Config,
+        OpenError::Log(LogError::Foreign { .. }) | OpenError::Name(_) => Exit::Config,
         OpenError::Log(LogError::Full { .. }) => Exit::DataDirectory,
+        OpenError::Log(LogError::Io { error, .. }) | OpenError::Io(error) if is_permission(error) => {
+            return data_dir::unusable(&config.node.data_dir, error);
+        }
         OpenError::Log(_)
         | OpenError::NoSnapshot { .. }
         | OpenError::Record { .. }
@@ -79,11 +55,38 @@ fn not_opened(error: &OpenError) -> Failure {
         | OpenError::Run(_)
         | OpenError::Io(_) => Exit::DiskError,
     };
-    Failure::new(exit, error.to_string())
+    // Messages of the store end with what to do.
+    let message = error.to_string();
+    match message.split_once("; ") {
+        Some((cause, hint)) => Failure::new(exit, cause).hint(hint),
+        None => Failure::new(exit, message),
+    }
+}
+
+fn is_permission(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
+}
+
+/// What the store found at its start, in words.
+pub(crate) async fn summary(store: &Store) -> String {
+    let facts = store.facts();
+    let end = match facts.cut {
+        Some((_, bytes)) => format!("after a crash, {bytes} torn bytes cut"),
+        None if facts.was_clean => "clean stop".to_owned(),
+        None if facts.replayed == 0 => "new".to_owned(),
+        None => "after a crash".to_owned(),
+    };
+    let recovered = format!("{end}, ready in {} ms", facts.recovered_ms);
+    match store.describe().await {
+        Ok(found) => {
+            format!("{} topics, {} groups, {} messages; {recovered}", found.topics, found.groups, found.messages)
+        }
+        Err(_) => recovered,
+    }
 }
 
 /// Opens the proxy in front of the store of this process.
-pub(crate) fn open_proxy(config: &Config, store: &Store) -> Result<centaur_proxy::Proxy, Failure> {
+pub(crate) fn open_proxy(config: &Config, store: &Store) -> Result<Proxy, Failure> {
     let group =
         StoreGroupName::parse(&config.store.group).map_err(|error| Failure::new(Exit::Config, error.to_string()))?;
     let mut settings = centaur_proxy::Config::new(group);
@@ -97,8 +100,5 @@ pub(crate) fn open_proxy(config: &Config, store: &Store) -> Result<centaur_proxy
     settings.create_groups_on_demand = config.groups.auto_create;
     settings.body_bytes_max = usize::try_from(config.proxy.body_bytes_max).unwrap_or(usize::MAX);
     settings.send_bytes_max = settings.send_bytes_max.max(settings.body_bytes_max.saturating_add(SEND_EXTRA_BYTES));
-    Ok(centaur_proxy::Proxy::open(settings, Transport::Local(store.routes())))
+    Ok(Proxy::open(settings, Transport::Local(store.routes())))
 }
-
-/// What a send request may hold beside one body.
-const SEND_EXTRA_BYTES: usize = 1 << 20;

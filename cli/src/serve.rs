@@ -10,6 +10,7 @@ use std::{
 
 use centaur_observability::{Format, Guard};
 use centaur_proxy::Proxy;
+use centaur_store::Store;
 use clap::Args;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
@@ -33,7 +34,7 @@ use crate::{
     listener::{self, ClientPort, Encryption, Ending, Gate},
     operators::{OperatorsPort, Readiness},
     ports::PortsFile,
-    roles::{self, Store},
+    roles,
     signals::Signals,
     tls,
 };
@@ -107,7 +108,7 @@ async fn serve(start: Start) -> Result<(), Failure> {
     tokio::spawn(upkeep(start.metrics.clone()));
     set_health(&running.health, ServingStatus::Serving).await;
     running.readiness.set(true);
-    let data = running.store.summary().await;
+    let data = roles::summary(&running.store).await;
     let elapsed = start.started.elapsed();
     Banner { config: &config, is_dev: start.is_dev, clients, operators, data, elapsed }.show();
     tokio::select! {
@@ -124,7 +125,7 @@ async fn open(start: &Start, bound: Bound) -> Result<Running, Failure> {
     let config = &start.loaded.config;
     data_dir::prepare(&config.node.data_dir)?;
     let (for_store, salvage) = (config.clone(), start.salvage);
-    let store = tokio::task::spawn_blocking(move || Store::open(&for_store, salvage)).await;
+    let store = tokio::task::spawn_blocking(move || roles::open_store(&for_store, salvage)).await;
     let store =
         store.map_err(|error| Failure::new(Exit::Failed, format!("opening the store ended early: {error}")))??;
     let proxy = roles::open_proxy(config, &store)?;
@@ -203,7 +204,7 @@ impl Running {
         self.operators.refuse.cancel();
         self.operators.drain.cancel();
         match closed {
-            Ok(Ok(closed)) => closed,
+            Ok(Ok(closed)) => closed.map_err(|error| Failure::new(Exit::DiskError, error.to_string())),
             Ok(Err(error)) => Err(Failure::new(Exit::Failed, format!("closing the store ended early: {error}"))),
             Err(_) => {
                 Err(Failure::new(Exit::DiskError, "the log could not be closed in time; the next start recovers it"))

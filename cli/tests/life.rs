@@ -4,7 +4,7 @@ mod harness;
 
 use std::{fs, net::TcpListener, time::Duration};
 
-use harness::{Options, Server, command, text, wait_until};
+use harness::{Options, Server, refused, text, wait_until};
 
 #[test]
 fn a_server_starts_drains_and_starts_again() {
@@ -46,12 +46,10 @@ fn all_port_conflicts_are_reported_together() {
     let taken = || TcpListener::bind("127.0.0.1:0").expect("a free port");
     let (clients, operators) = (taken(), taken());
     let addresses = [&clients, &operators].map(|taken| taken.local_addr().expect("bound").to_string());
+    let set = |role: &str, index: usize| format!("{role}.listen={}", addresses[index]);
     let data = tempfile::tempdir().expect("a directory");
     let data_dir = data.path().join("data");
-    let output = command(&["serve", "--listen", &addresses[0], "--operators-listen", &addresses[1], "--data-dir"])
-        .arg(&data_dir)
-        .output()
-        .expect("the binary runs");
+    let output = refused(&data_dir, &["--set", &set("proxy", 0), "--set", &set("operators", 1)]);
     let errors = text(&output.stderr);
     assert_eq!(output.status.code(), Some(69), "{errors}");
     assert!(addresses.iter().all(|address| errors.contains(address)), "{errors}");
@@ -63,10 +61,7 @@ fn an_unusable_data_directory_is_explained() {
     let parent = tempfile::tempdir().expect("a directory");
     let file = parent.path().join("file");
     fs::write(&file, "").expect("written");
-    let output = command(&["serve", "--listen", "127.0.0.1:0", "--operators-listen", "127.0.0.1:0", "--data-dir"])
-        .arg(file.join("data"))
-        .output()
-        .expect("the binary runs");
+    let output = refused(&file.join("data"), &[]);
     let errors = text(&output.stderr);
     assert_eq!(output.status.code(), Some(73), "{errors}");
     assert!(errors.contains(&format!("the file {} belongs to uid", file.display())), "{errors}");
@@ -75,14 +70,30 @@ fn an_unusable_data_directory_is_explained() {
 #[test]
 fn a_second_process_on_one_directory_names_the_first() {
     let server = Server::start();
-    let output = command(&["serve", "--listen", "127.0.0.1:0", "--operators-listen", "127.0.0.1:0", "--data-dir"])
-        .arg(server.data_dir())
-        .output()
-        .expect("the binary runs");
+    let output = refused(&server.data_dir(), &[]);
     let errors = text(&output.stderr);
     assert_eq!(output.status.code(), Some(75), "{errors}");
     assert!(errors.contains(&server.pid().to_string()), "{errors}");
     assert_eq!(server.get("/readyz").0, 200, "the first one goes on");
+}
+
+#[test]
+fn the_name_of_the_store_group_cannot_change() {
+    let mut server = Server::start();
+    server.stop();
+    let output = refused(&server.data_dir(), &["--store-group", "other"]);
+    let errors = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(78), "{errors}");
+    assert!(errors.contains("\"other\"") && errors.contains("hint: "), "{errors}");
+}
+
+#[test]
+fn the_directory_of_another_broker_is_refused() {
+    let data = tempfile::tempdir().expect("a directory");
+    fs::create_dir(data.path().join("commitlog")).expect("made");
+    assert_eq!(refused(data.path(), &[]).status.code(), Some(76));
+    let left: Vec<_> = fs::read_dir(data.path()).expect("readable").collect();
+    assert_eq!(left.len(), 1, "{left:?}");
 }
 
 #[test]

@@ -47,7 +47,7 @@ enum Verb {
         /// Stored at or after: 30m (ago), 2026-05-01T12:00:00Z, or ms since 1970
         #[arg(long, value_name = "TIME", value_parser = time, conflicts_with = "offset")]
         from: Option<u64>,
-        /// From this offset of --queue on
+        /// Only the one at this offset of --queue
         #[arg(long, value_name = "N", requires = "queue")]
         offset: Option<u64>,
         /// With --offset: the queue
@@ -98,7 +98,7 @@ async fn list(remote: &Remote, request: QueryMessagesRequest) -> Result<(), Fail
     let shown: Vec<Value> = messages.iter().map(Found::json).collect();
     remote.output.print(&table, &json!({ "messages": shown, "complete": complete }))?;
     if !complete && remote.output == Output::Table {
-        eprintln!("{} shown, there may be more: raise --limit, or go on with --queue and --offset", messages.len());
+        eprintln!("{} shown, there may be more: raise --limit, or begin later with --from", messages.len());
     }
     Ok(())
 }

@@ -24,7 +24,7 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     thread,
     time::{Duration, Instant},
@@ -263,6 +263,28 @@ pub fn command(arguments: &[&str]) -> Command {
         command.env_remove(name);
     }
     command
+}
+
+/// Runs a server that must not come up; gives what it said.
+pub fn refused(data_dir: &Path, arguments: &[&str]) -> Output {
+    let ports = ["--listen", "127.0.0.1:0", "--operators-listen", "127.0.0.1:0"];
+    let mut child = command(&["serve"])
+        .args(ports)
+        .arg("--data-dir")
+        .arg(data_dir)
+        .args(arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let deadline = Instant::now() + PATIENCE;
+    while child.try_wait().expect("the child is ours").is_none() {
+        if Instant::now() > deadline {
+            child.kill().expect("the child is ours");
+        }
+        thread::sleep(LOOK_INTERVAL);
+    }
+    child.wait_with_output().expect("the child is ours")
 }
 
 /// Bytes of an output as text.

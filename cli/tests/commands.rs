@@ -1,0 +1,223 @@
+//! The commands against a running server: what they print, and how they end.
+
+mod harness;
+
+use std::{io::Write as _, process::Stdio};
+
+use harness::{Options, Server, command, text};
+use serde_json::Value;
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+fn lines(text: &str) -> Vec<Value> {
+    text.lines().map(json).collect()
+}
+
+fn exit_code(server: &Server, arguments: &[&str]) -> Option<i32> {
+    server.centaur(arguments).status.code()
+}
+
+#[test]
+fn a_topic_lives_and_dies() {
+    let server = Server::start();
+    server.run(&["topic", "create", "orders", "--queues", "4"]);
+    let listed = json(&server.run(&["topic", "list", "-o", "json"]));
+    assert_eq!(listed["total"], 1);
+    assert_eq!(listed["topics"][0]["topic"]["name"], "orders");
+    assert_eq!(listed["topics"][0]["topic"]["type"], "normal");
+    let described = json(&server.run(&["topic", "describe", "orders", "-o", "json"]));
+    assert_eq!(described["queues"].as_array().map(Vec::len), Some(4));
+    server.run(&["topic", "update", "orders", "--queues", "6", "--permission", "r"]);
+    let described = json(&server.run(&["topic", "get", "orders", "-o", "json"]));
+    assert_eq!((&described["topic"]["queues"], &described["topic"]["permission"]), (&6.into(), &"r".into()));
+    assert!(server.run(&["topic", "delete", "orders", "--dry-run"]).contains("would be deleted"));
+    server.run(&["topic", "delete", "orders", "--yes"]);
+    assert_eq!(exit_code(&server, &["topic", "describe", "orders"]), Some(3));
+}
+
+#[test]
+fn a_group_lives_and_dies() {
+    let server = Server::start();
+    let settings = ["--order", "fifo", "--max-attempts", "3", "--backoff", "custom:1s,5s"];
+    server.run(&[&["group", "create", "workers"][..], &settings].concat());
+    let described = json(&server.run(&["group", "describe", "workers", "-o", "json"]));
+    assert_eq!(described["group"]["order"], "fifo");
+    assert_eq!(described["group"]["max_attempts"], 3);
+    assert_eq!(described["group"]["backoff"], "custom:1s,5s");
+    server.run(&["group", "update", "workers", "--max-attempts", "9"]);
+    let listed = json(&server.run(&["group", "list", "-o", "json"]));
+    assert_eq!(listed["groups"][0]["group"]["max_attempts"], 9);
+    server.run(&["group", "delete", "workers", "--yes"]);
+    assert_eq!(exit_code(&server, &["group", "describe", "workers"]), Some(3));
+}
+
+#[test]
+fn exit_codes_say_what_happened() {
+    let server = Server::start();
+    server.run(&["topic", "create", "t"]);
+    server.run(&["group", "create", "g"]);
+    for (arguments, code) in [
+        (&["topic", "describe", "absent"][..], 3),
+        (&["topic", "update", "absent", "--queues", "2"], 3),
+        (&["topic", "delete", "absent", "--yes"], 3),
+        (&["topic", "delete", "absent", "--yes", "--if-exists"], 0),
+        (&["topic", "create", "t"], 4),
+        (&["topic", "create", "t", "--if-not-exists"], 0),
+        (&["topic", "create", "not a name"], 11),
+        (&["topic", "delete", "t"], 10),
+        (&["group", "create", "g"], 4),
+        (&["group", "delete", "g"], 10),
+        (&["message", "get", "0100", "--topic", "t"], 3),
+        (&["message", "list", "absent"], 3),
+        (&["produce", "absent", "--body", "x"], 3),
+        (&["consume", "absent", "--group", "g"], 3),
+        (&["topic", "create"], 2),
+    ] {
+        let output = server.centaur(arguments);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn an_error_is_one_cause_and_one_hint() {
+    let server = Server::start();
+    let output = server.centaur(&["topic", "describe", "absent"]);
+    let errors = text(&output.stderr);
+    let lines: Vec<_> = errors.lines().collect();
+    assert_eq!(lines.len(), 2, "{errors}");
+    assert!(lines[0].starts_with("error: ") && lines[0].contains("absent"), "{errors}");
+    assert!(lines[1].starts_with("hint: ") && lines[1].contains("topic create"), "{errors}");
+    let output = server.centaur(&["topic", "describe", "absent", "-o", "json"]);
+    let error = json(&text(&output.stderr));
+    assert_eq!(error["error"]["code"], "TOPIC_NOT_FOUND");
+    assert!(error["error"]["hint"].is_string());
+}
+
+#[test]
+fn without_a_server_the_hint_says_how_to_start_one() {
+    // Bound by nobody: the port of a listener that is gone.
+    let address =
+        std::net::TcpListener::bind("127.0.0.1:0").and_then(|gone| gone.local_addr()).expect("a port").to_string();
+    for arguments in [&["topic", "list", "-a", &address][..], &["produce", "t", "--body", "x", "-e", &address]] {
+        let output = command(arguments).output().expect("the binary runs");
+        let errors = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(6), "{errors}");
+        assert!(errors.contains(&address) && errors.contains("centaur serve --dev"), "{errors}");
+    }
+}
+
+#[test]
+fn what_is_produced_is_consumed_with_everything_on_it() {
+    let server = Server::start();
+    server.run(&["topic", "create", "orders"]);
+    let sent = server.run(&[
+        "produce",
+        "orders",
+        "--body",
+        "größe",
+        "--key",
+        "k1",
+        "--key",
+        "k2",
+        "--tag",
+        "paid",
+        "--property",
+        "shop=north",
+        "-o",
+        "json",
+    ]);
+    let id = lines(&sent)[0]["id"].clone();
+    let received = lines(&server.run(&["consume", "orders", "--group", "g", "--count", "1", "-o", "json"]));
+    let message = &received[0];
+    assert_eq!(message["id"], id);
+    assert_eq!(message["body"], "größe");
+    assert_eq!(message["tag"], "paid");
+    assert_eq!(message["keys"], serde_json::json!(["k1", "k2"]));
+    assert_eq!(message["properties"]["shop"], "north");
+    assert_eq!(message["attempt"], 1);
+    let again = server.run(&["consume", "orders", "--group", "g", "--wait", "300ms"]);
+    assert_eq!(again, "", "it was acknowledged");
+}
+
+#[test]
+fn lines_of_standard_input_become_messages_in_order() {
+    let server = Server::start();
+    server.run(&["topic", "create", "lines", "--queues", "1"]);
+    let mut produce = command(&["produce", "lines", "-e", &server.clients().to_string()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the binary starts");
+    let mut stdin = produce.stdin.take().expect("piped");
+    stdin.write_all(b"one\n\ntwo\nthree").expect("written");
+    drop(stdin);
+    assert!(produce.wait().expect("ours").success());
+    assert_eq!(server.run(&["consume", "lines", "--group", "g", "--count", "3"]), "one\ntwo\nthree\n");
+}
+
+#[test]
+fn messages_are_found_without_consuming_them() {
+    let server = Server::start();
+    server.run(&["topic", "create", "orders", "--queues", "1"]);
+    for body in ["a", "b", "c"] {
+        server.run(&["produce", "orders", "--body", body, "--key", body]);
+    }
+    let list = |arguments: &[&str]| {
+        let found = json(&server.run(&[&["message", "list", "orders", "-o", "json"], arguments].concat()));
+        let messages = found["messages"].as_array().cloned().unwrap_or_default();
+        messages.iter().map(|message| message["body"].as_str().unwrap_or_default().to_owned()).collect::<String>()
+    };
+    assert_eq!(list(&[]), "abc");
+    assert_eq!(list(&["--key", "b"]), "b");
+    assert_eq!(list(&["--from", "1h"]), "abc");
+    assert_eq!(list(&["--queue", "0", "--offset", "1"]), "b");
+    assert_eq!(list(&["--limit", "2"]), "ab");
+    let found = json(&server.run(&["message", "list", "orders", "--key", "c", "-o", "json"]));
+    let id = found["messages"][0]["id"].as_str().expect("an id").to_owned();
+    let card = server.run(&["message", "get", &id, "--topic", "orders"]);
+    assert!(card.contains(&id) && card.ends_with("\n\nc\n"), "{card}");
+    assert_eq!(server.run(&["consume", "orders", "--group", "g", "--count", "3"]), "a\nb\nc\n");
+}
+
+#[test]
+fn a_load_is_summed_up() {
+    let server = Options::default().set("topics.auto_create", "true").start();
+    let arguments = ["produce", "load", "--count", "500", "--size", "1KiB", "--concurrency", "16", "-o", "json"];
+    let sent = lines(&server.run(&arguments));
+    assert_eq!(sent.last().expect("a summary")["summary"]["messages"], 500);
+    assert_eq!(sent.last().expect("a summary")["summary"]["bytes"], 500 * 1024);
+    let received = lines(&server.run(&["consume", "load", "--group", "g", "--count", "500", "--quiet", "-o", "json"]));
+    assert_eq!(received.last().expect("a summary")["summary"]["messages"], 500);
+    assert!(received.last().expect("a summary")["summary"]["latency_ms"]["p99"].is_number());
+}
+
+#[test]
+fn acknowledged_messages_survive_a_crash() {
+    let mut server = Server::start();
+    server.run(&["topic", "create", "t", "--queues", "1"]);
+    server.run(&["produce", "t", "--body", "kept"]);
+    server.kill();
+    server.restart();
+    assert_eq!(server.run(&["consume", "t", "--group", "g", "--count", "1"]), "kept\n");
+}
+
+#[test]
+fn clients_are_listed_while_they_are_connected() {
+    let server = Server::start();
+    server.run(&["topic", "create", "t"]);
+    let mut consumer =
+        command(&["consume", "t", "--group", "watchers", "--follow", "-e", &server.clients().to_string()])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the binary starts");
+    harness::wait_until("the consumer to be listed", || {
+        let listed = json(&server.run(&["client", "list", "--group", "watchers", "-o", "json"]));
+        listed["clients"].as_array().is_some_and(|clients| clients.len() == 1)
+    });
+    consumer.kill().expect("ours");
+    consumer.wait().expect("ours");
+}
