@@ -252,6 +252,12 @@ impl Index {
         self.runs.get(part.checked_sub(self.oldest)? as usize)
     }
 
+    /// Queues with messages in runs, and their pieces.
+    #[cfg(test)]
+    pub(super) fn queues_held(&self) -> (usize, usize) {
+        (self.queues.len(), self.queues.values().map(|known| known.pieces.len()).sum())
+    }
+
     /// What a piece stands for; none when nothing is there.
     fn found(&self, known: &Queue, piece: usize) -> Option<Found<'_>> {
         let Piece { first, part, position } = *known.pieces.get(piece)?;

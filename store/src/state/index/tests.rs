@@ -260,11 +260,19 @@ fn the_bytes_of_a_run_are_the_same_when_it_is_rebuilt() {
 
 #[test]
 fn keys_are_given_in_pieces_newest_first() {
-    let mut index = Index::new();
+    let mut pair = Pair::new();
     let entry = |lsn| Entry { lsn: Lsn(lsn), ..NOWHERE };
     for offset in 0..2_500 {
-        index.push(queue(0), offset, entry(8 + 8 * offset), &[hash(1), hash(1), hash(offset + 2)]);
+        pair.index.push(queue(0), offset, entry(8 + 8 * offset), &[hash(1), hash(1), hash(offset + 2)]);
     }
+    check_pieces(&pair.index);
+    pair.seal();
+    check_pieces(&pair.index);
+    pair.adopt(0);
+    check_pieces(&pair.index);
+}
+
+fn check_pieces(index: &Index) {
     let mut all = Vec::new();
     let mut before = Lsn(u64::MAX);
     loop {
@@ -352,12 +360,20 @@ fn look_everywhere(pair: &Pair, path: &std::path::Path) -> bool {
 
 #[test]
 fn pages_that_changed_places_are_refused() {
-    let (_pair, path) = small_run();
+    let mut pair = Pair::new();
+    (0..510).for_each(|_| pair.push(queue(0), 1, &[]));
+    pair.seal();
+    pair.adopt(0);
+    let path = pair.path(Lsn(0));
     let mut bytes = fs::read(&path).expect("read");
-    let (a, b) = bytes.split_at_mut(2 * PAGE_BYTES);
-    a[PAGE_BYTES..].swap_with_slice(&mut b[..PAGE_BYTES]);
+    // Header, directory, two pages of entries: each of those is sound by itself.
+    let (a, b) = bytes.split_at_mut(3 * PAGE_BYTES);
+    a[2 * PAGE_BYTES..].swap_with_slice(&mut b[..PAGE_BYTES]);
     fs::write(&path, bytes).expect("written");
-    assert!(matches!(Run::open(&path), Err(RunError::Damaged { page: 1, .. })));
+    let mut index = Index::new();
+    index.adopt(Run::open(&path).expect("the directory is sound"));
+    assert!(matches!(index.get(queue(0), 7), Err(RunError::Damaged { page: 2, .. })));
+    assert!(matches!(index.get(queue(0), 7 + 509), Err(RunError::Damaged { page: 3, .. })));
 }
 
 #[test]
@@ -384,6 +400,21 @@ fn a_segment_leaves_even_when_its_directory_went_bad() {
     file.write_all_at(b"damage", PAGE_BYTES as u64).expect("written");
     pair.remove();
     pair.check();
+}
+
+#[test]
+fn a_queue_without_messages_takes_no_memory() {
+    let mut pair = Pair::new();
+    for _ in 0..3 {
+        fill(&mut pair, 100);
+        pair.seal();
+        pair.adopt(0);
+    }
+    pair.remove();
+    assert_eq!(pair.index.queues_held(), (4, 8), "a row for each queue and segment");
+    pair.remove();
+    pair.remove();
+    assert_eq!(pair.index.queues_held(), (0, 0));
 }
 
 #[test]
