@@ -14,7 +14,7 @@ use rustix::fs::{FallocateFlags, SeekFrom};
 
 /// A file system.
 pub trait Io: Send + Sync + fmt::Debug {
-    /// Makes a directory and those above it; it may be there already.
+    /// Makes a directory and those above it, durably; it may be there already.
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
     /// Names of the files in a directory, in no order.
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
@@ -121,7 +121,14 @@ struct DiskFile(fs::File);
 
 impl Io for Disk {
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        fs::create_dir_all(dir)
+        fs::create_dir_all(dir)?;
+        // Also where it was there: whoever made it may not have synced it. A parent that this
+        // process may not read is another's to keep.
+        let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        match self.sync_dir(parent) {
+            Err(error) if error.kind() != io::ErrorKind::PermissionDenied => Err(error),
+            _ => Ok(()),
+        }
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
@@ -164,6 +171,9 @@ impl Io for Disk {
             Err(fs::TryLockError::WouldBlock) => {
                 let mut pid = String::new();
                 file.read_to_string(&mut pid)?;
+                if pid.is_empty() {
+                    pid.push_str("of unknown id"); // it has just begun
+                }
                 Ok(Lock::Taken { pid })
             }
             Err(fs::TryLockError::Error(error)) => Err(error),

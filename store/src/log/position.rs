@@ -19,10 +19,12 @@ use super::{
 const MAGIC: [u8; 8] = *b"CENTSYNC";
 const SLOT: usize = 80;
 const CRC_AT: usize = SLOT - 4;
+/// Each slot has a page of its own.
+const BYTES: u64 = 2 * PAGE_BYTES;
 const NO_CUT: u64 = u64::MAX;
 
 /// What a slot says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Position {
     /// Everything before it was synced.
     pub durable: Lsn,
@@ -40,27 +42,25 @@ pub(super) struct Cut {
     pub segment: Lsn,
 }
 
-/// The file of the slots.
+/// The file of the slots; made when it is first written, so that a directory that is refused is
+/// left as it was.
 #[derive(Debug)]
 pub(super) struct PositionFile {
-    file: Arc<dyn File>,
+    file: Option<Arc<dyn File>>,
     path: PathBuf,
     log_id: [u8; 16],
     sequence: u64,
 }
 
 impl PositionFile {
-    /// Opens the file and reads the newer whole slot; none if there is no whole slot, or no file.
-    pub(super) fn load(io: &dyn Io, dir: &Path, log_id: [u8; 16]) -> io::Result<Option<(Self, Option<Position>)>> {
+    /// Reads the newer whole slot; none if there is no whole slot, or no file.
+    pub(super) fn load(io: &dyn Io, dir: &Path, log_id: [u8; 16]) -> io::Result<(Self, Option<Position>)> {
         let path = path(dir);
         let file = match io.open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
+            Ok(file) if file.bytes()? == BYTES => file,
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => return Ok((Self { file: None, path, log_id, sequence: 0 }, None)),
         };
-        if file.bytes()? < 2 * PAGE_BYTES {
-            return Ok(None);
-        }
         let read = |slot: u64| -> io::Result<_> {
             let mut bytes = [0; SLOT];
             file.read_exact_at(&mut bytes, slot * PAGE_BYTES)?;
@@ -69,29 +69,24 @@ impl PositionFile {
         let slots = [read(0)?, read(1)?];
         let newest = slots.into_iter().flatten().max_by_key(|(sequence, _)| *sequence);
         let (sequence, position) = newest.unzip();
-        Ok(Some((Self { file, path, log_id, sequence: sequence.unwrap_or(0) }, position)))
-    }
-
-    /// Makes the file of a new log, or makes a lost one again.
-    pub(super) fn create(io: &dyn Io, dir: &Path, log_id: [u8; 16]) -> io::Result<Self> {
-        let path = path(dir);
-        let file = io.create(&path, 2 * PAGE_BYTES)?;
-        file.sync()?;
-        io.sync_dir(&dir.join("log"))?;
-        Ok(Self { file, path, log_id, sequence: 0 })
+        Ok((Self { file: Some(file), path, log_id, sequence: sequence.unwrap_or(0) }, position))
     }
 
     /// Writes the next slot. It is durable only after [`Self::sync`].
-    pub(super) fn write(&mut self, position: Position) -> io::Result<()> {
+    pub(super) fn write(&mut self, io: &dyn Io, position: Position) -> io::Result<()> {
         let sequence = self.sequence + 1;
         let bytes = encode(sequence, &position, &self.log_id);
-        self.file.write_all_at(&mut [IoSlice::new(&bytes)], sequence % 2 * PAGE_BYTES)?;
+        let file = match &self.file {
+            Some(file) => file,
+            None => self.file.insert(create(io, &self.path)?),
+        };
+        file.write_all_at(&mut [IoSlice::new(&bytes)], sequence % 2 * PAGE_BYTES)?;
         self.sequence = sequence;
         Ok(())
     }
 
     pub(super) fn sync(&self) -> io::Result<()> {
-        self.file.sync()
+        self.file.as_ref().map_or(Ok(()), |file| file.sync())
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -101,6 +96,13 @@ impl PositionFile {
 
 pub(super) fn path(dir: &Path) -> PathBuf {
     dir.join("log").join("SYNC")
+}
+
+fn create(io: &dyn Io, path: &Path) -> io::Result<Arc<dyn File>> {
+    let file = io.create(path, BYTES)?;
+    file.sync()?;
+    path.parent().map_or(Ok(()), |dir| io.sync_dir(dir))?;
+    Ok(file)
 }
 
 fn encode(sequence: u64, position: &Position, log_id: &[u8; 16]) -> [u8; SLOT] {

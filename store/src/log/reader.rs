@@ -1,8 +1,11 @@
 //! The reading half of a log: cheap to clone, used by every thread.
 
-use std::sync::{
-    Arc, PoisonError, RwLock,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    io,
+    sync::{
+        Arc, PoisonError, RwLock, RwLockReadGuard,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -96,9 +99,10 @@ impl Reader {
         while at < to {
             let (segment, end) = self.segment_of(at)?;
             let stop = to.min(end);
-            let mut walk = Walk::from(Arc::clone(&segment), at, end);
+            let walk = Walk::from(Arc::clone(&segment), at, end);
+            let mut walk = walk.map_err(|error| self.failed(&segment, at, error))?;
             while at < stop {
-                let block = walk.next().map_err(|error| failed_read(&segment, error))?;
+                let block = walk.next().map_err(|error| self.failed(&segment, at, error))?;
                 let Some(block) = block else { return Err(self.damaged(at)) };
                 let (lsn, first_record) = (at, at.plus(BLOCK_HEADER_BYTES));
                 let (term, store_ms) = (block.header.term, block.header.store_ms);
@@ -124,7 +128,7 @@ impl Reader {
         }
         let is_mapped = self.is_mapped(&segment);
         let read = if is_mapped { segment.read_mapped(at, length) } else { segment.read(at, length) };
-        read.map_err(|error| failed_read(&segment, error))
+        read.map_err(|error| self.failed(&segment, at, error))
     }
 
     /// The segment that holds a place, and where it ends.
@@ -142,6 +146,15 @@ impl Reader {
         let segments = self.0.segments();
         let newest = segments.len().saturating_sub(MAPPED_SEGMENTS);
         segments.get(newest).is_some_and(|first| segment.base() >= first.base())
+    }
+
+    fn failed(&self, segment: &Segment, at: Lsn, error: io::Error) -> ReadError {
+        let start = self.0.segments().first().map_or(at, |oldest| oldest.base());
+        if error.kind() == io::ErrorKind::NotFound && start > segment.base() {
+            return ReadError::Gone { at, start };
+        }
+        metrics::failed("read");
+        ReadError::Io { path: segment.path.clone(), error }
     }
 
     fn damaged(&self, at: Lsn) -> ReadError {
@@ -176,11 +189,11 @@ impl Shared {
         self.written.store(written.0, Ordering::Release);
     }
 
-    fn segments(&self) -> std::sync::RwLockReadGuard<'_, Vec<Arc<Segment>>> {
+    fn segments(&self) -> RwLockReadGuard<'_, Vec<Arc<Segment>>> {
         self.segments.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tail(&self) -> std::sync::RwLockReadGuard<'_, Tail> {
+    fn tail(&self) -> RwLockReadGuard<'_, Tail> {
         self.tail.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -188,9 +201,4 @@ impl Shared {
 /// Whether the bytes have exactly the length their header claims.
 fn is_record(bytes: &[u8]) -> bool {
     record::length(bytes).is_ok_and(|length| length <= bytes.len() && bytes.len() - length < ALIGNMENT)
-}
-
-fn failed_read(segment: &Segment, error: std::io::Error) -> ReadError {
-    metrics::failed("read");
-    ReadError::Io { path: segment.path.clone(), error }
 }

@@ -14,7 +14,7 @@ use super::{
     error::{Context as _, OpenError},
     identity::{self, Identity},
     io::{Io, Lock, LockGuard},
-    position::{Cut, Position, PositionFile},
+    position::{self, Cut, Position, PositionFile},
     segment::{self, Segment},
     space::Space,
     survey::{Survey, bases, survey},
@@ -29,24 +29,26 @@ const STEP: usize = 1 << 20;
 /// Shape: everything in the log given back is durable, and confirmed as far as one node can tell.
 /// Errors: see [`OpenError`]; each says what an operator can do.
 pub fn open(options: Options, io: Arc<dyn Io>) -> Result<Opened, OpenError> {
-    let dir = options.dir.as_path();
+    let dir = &options.dir.clone();
     let lock = lock(&*io, dir)?;
     let log_dir = dir.join("log");
     io.create_dir(&log_dir).context("create", &log_dir)?;
     let identity = identify(&*io, &options)?;
-    let names = io.list(dir).context("list", dir)?;
-    let was_clean = names.iter().any(|name| *name == writer::CLEAN);
-    let (mut slots, position) = load_position(&*io, dir, identity.log_id)?;
-    let mut recoverer = Recoverer { io: &*io, dir, log_id: identity.log_id, slots: &mut slots };
-    let position = recoverer.finish_cut(position)?;
-    let found = survey(&*io, dir, &identity.log_id, position.durable)?;
+    let clean_end = read_clean_marker(&*io, dir)?;
+    let was_clean = clean_end.is_some();
+    let path = position::path(dir);
+    let (slots, position) = PositionFile::load(&*io, dir, identity.log_id).context("read", &path)?;
+    let mut recoverer = Recoverer { io: &io, dir, log_id: identity.log_id, slots };
+    let position = recoverer.finish_cut(position.unwrap_or_default())?;
+    let found = survey(&io, dir, &identity.log_id, position.durable.max(clean_end.unwrap_or_default()))?;
     let found = decide(found, options.salvage)?;
     recoverer.remove_clean_marker(was_clean)?;
     let cut = recoverer.cut(&found, position)?;
     recoverer.make_durable(&found)?;
+    let slots = recoverer.slots;
     let space = Space::start(Arc::clone(&io), dir, options.segment_bytes).context("measure", dir)?;
     let recovered = writer::Recovered { found, slots, space, identity, lock, was_cut: cut.is_some() };
-    let (log, reader) = Log::start(recovered, io, &options)?;
+    let (log, reader) = Log::start(recovered, io, options)?;
     let recovery = Recovery { was_clean, cut, last_store_ms: log.last_store_ms(), segments: log.segments() };
     tracing::info!(
         dir = %dir.display(),
@@ -83,18 +85,19 @@ fn identify(io: &dyn Io, options: &Options) -> Result<Identity, OpenError> {
     Ok(identity)
 }
 
-/// What the SYNC file says. A lost one is made again: without it, less is known to be durable.
-fn load_position(io: &dyn Io, dir: &Path, log_id: [u8; 16]) -> Result<(PositionFile, Position), OpenError> {
-    let path = super::position::path(dir);
-    let nothing = Position { durable: Lsn(0), confirmed: Lsn(0), cut: None };
-    match PositionFile::load(io, dir, log_id).context("read", &path)? {
-        Some((file, Some(position))) => Ok((file, position)),
-        Some((file, None)) => Ok((file, nothing)),
-        None => {
-            let file = PositionFile::create(io, dir, log_id).context("create", &path)?;
-            Ok((file, nothing))
-        }
-    }
+/// Where the log ended when it was closed in order; none if it was not. A marker without a number
+/// says nothing about the end.
+fn read_clean_marker(io: &dyn Io, dir: &Path) -> Result<Option<Lsn>, OpenError> {
+    let path = dir.join(writer::CLEAN);
+    let file = match io.open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).context("open", &path),
+    };
+    let mut digits = [0; 20];
+    let read = file.read_at(&mut digits, 0).context("read", &path)?;
+    let end = str::from_utf8(&digits[..read]).ok().and_then(|text| text.trim_end().parse().ok());
+    Ok(Some(Lsn(end.unwrap_or(0))))
 }
 
 /// Damage ends it, unless the operator has said to go on with what is whole.
@@ -110,10 +113,10 @@ fn decide(mut found: Survey, salvage: bool) -> Result<Survey, OpenError> {
 }
 
 struct Recoverer<'a> {
-    io: &'a dyn Io,
+    io: &'a Arc<dyn Io>,
     dir: &'a Path,
     log_id: [u8; 16],
-    slots: &'a mut PositionFile,
+    slots: PositionFile,
 }
 
 impl Recoverer<'_> {
@@ -153,24 +156,25 @@ impl Recoverer<'_> {
     /// Removes the segments behind the cut, newest first, and makes the rest of its own zero. The
     /// file keeps its length, so that no mapping of it ever faults.
     fn carry_out(&self, cut: Cut) -> Result<(), OpenError> {
-        let behind: Vec<_> = bases(self.io, self.dir)?.into_iter().filter(|base| *base > cut.segment).collect();
+        let behind: Vec<_> = bases(&**self.io, self.dir)?.into_iter().filter(|base| *base > cut.segment).collect();
         for base in behind.into_iter().rev() {
-            remove_if_there(self.io, &segment::run_path(self.dir, base))?;
-            remove_if_there(self.io, &segment::path(self.dir, base))?;
+            remove_if_there(&**self.io, &segment::run_path(self.dir, base))?;
+            remove_if_there(&**self.io, &segment::path(self.dir, base))?;
         }
         // The run of a segment that is open again would not know what comes.
-        remove_if_there(self.io, &segment::run_path(self.dir, cut.segment))?;
+        remove_if_there(&**self.io, &segment::run_path(self.dir, cut.segment))?;
         let log_dir = self.dir.join("log");
         self.io.sync_dir(&log_dir).context("sync", &log_dir)?;
         let path = segment::path(self.dir, cut.segment);
-        let opened = Segment::open(self.io, self.dir, cut.segment, &self.log_id).context("read", &path)?;
+        let opened = Segment::load(self.io, self.dir, cut.segment, &self.log_id).context("read", &path)?;
         let problem = "the segment of an unfinished cut is damaged";
         let damaged = || OpenError::Damaged { path: path.clone(), at: cut.at, problem };
         let segment =
             opened.filter(|segment| cut.at >= segment.base() && cut.at <= segment.limit()).ok_or_else(damaged)?;
         let from = segment.position(cut.at);
-        segment.file.zero(from, segment.header.file_bytes - from).context("zero", &path)?;
-        segment.file.sync().context("sync", &path)
+        let file = segment.file().context("open", &path)?;
+        file.zero(from, segment.header.file_bytes - from).context("zero", &path)?;
+        file.sync().context("sync", &path)
     }
 
     /// Writes and syncs again what is not proven to be on the disk: the page cache may show bytes
@@ -191,20 +195,21 @@ impl Recoverer<'_> {
     }
 
     fn write_position(&mut self, position: Position) -> Result<(), OpenError> {
-        let written = self.slots.write(position).and_then(|()| self.slots.sync());
+        let written = self.slots.write(&**self.io, position).and_then(|()| self.slots.sync());
         written.context("write", self.slots.path())
     }
 }
 
 fn rewrite(segment: &Segment, from: Lsn, to: Lsn) -> io::Result<()> {
+    let file = segment.file()?;
     let mut at = from;
     while at < to {
         let step = usize::try_from(to.0 - at.0).map_or(STEP, |left| left.min(STEP));
         let bytes = segment.read(at, step)?;
-        segment.file.write_all_at(&mut [IoSlice::new(&bytes)], segment.position(at))?;
+        file.write_all_at(&mut [IoSlice::new(&bytes)], segment.position(at))?;
         at = at.plus(step as u64);
     }
-    segment.file.sync()
+    file.sync()
 }
 
 fn remove_if_there(io: &dyn Io, path: &Path) -> Result<(), OpenError> {

@@ -22,13 +22,14 @@ const SUFFIX: &str = ".seg";
 /// A file this small holds no block worth having.
 pub(super) const FILE_BYTES_MIN: u64 = 64 << 10;
 
-/// One segment's file.
+/// One segment. It holds no open file: a long log has more segments than a process may have
+/// descriptors.
 pub(super) struct Segment {
     pub path: PathBuf,
     pub header: page::Header,
     /// What the header checksums of its blocks start from.
     pub seed: u64,
-    pub file: Arc<dyn File>,
+    io: Arc<dyn Io>,
     map: RwLock<Option<Arc<Map>>>,
 }
 
@@ -42,23 +43,28 @@ struct Slice {
 }
 
 impl Segment {
-    pub(super) fn new(path: PathBuf, header: page::Header, log_id: &[u8; 16], file: Arc<dyn File>) -> Self {
+    pub(super) fn new(io: Arc<dyn Io>, path: PathBuf, header: page::Header, log_id: &[u8; 16]) -> Self {
         let seed = block::seed(log_id, header.start.lsn);
-        Self { path, header, seed, file, map: RwLock::new(None) }
+        Self { path, header, seed, io, map: RwLock::new(None) }
     }
 
-    /// Opens a file and reads its header page; none if that is not one of this log with this base.
-    pub(super) fn open(io: &dyn Io, dir: &Path, base: Lsn, log_id: &[u8; 16]) -> io::Result<Option<Self>> {
+    /// Reads the first page of a file; none if that is not one of this log with this base.
+    pub(super) fn load(io: &Arc<dyn Io>, dir: &Path, base: Lsn, log_id: &[u8; 16]) -> io::Result<Option<Self>> {
         let path = path(dir, base);
         let file = io.open(&path)?;
-        let mut bytes = [0; PAGE];
         let file_bytes = file.bytes()?;
         if file_bytes < FILE_BYTES_MIN {
             return Ok(None);
         }
+        let mut bytes = [0; PAGE];
         file.read_exact_at(&mut bytes, 0)?;
         let header = page::Header::decode(&bytes, log_id).filter(|h| h.start.lsn == base && h.file_bytes == file_bytes);
-        Ok(header.map(|header| Self::new(path, header, log_id, file)))
+        Ok(header.map(|header| Self::new(Arc::clone(io), path, header, log_id)))
+    }
+
+    /// Opens the file.
+    pub(super) fn file(&self) -> io::Result<Arc<dyn File>> {
+        self.io.open(&self.path)
     }
 
     /// Where its first block begins.
@@ -83,14 +89,15 @@ impl Segment {
 
     pub(super) fn read_footer(&self, log_id: &[u8; 16]) -> io::Result<Option<page::Footer>> {
         let mut bytes = [0; PAGE];
-        self.file.read_exact_at(&mut bytes, self.footer_position())?;
+        self.file()?.read_exact_at(&mut bytes, self.footer_position())?;
         Ok(page::Footer::decode(&bytes, log_id).filter(|f| f.base == self.base() && f.end.lsn <= self.limit()))
     }
 
     /// Writes the footer and makes it durable. The blocks are durable already.
     pub(super) fn write_footer(&self, footer: &page::Footer, log_id: &[u8; 16]) -> io::Result<()> {
-        self.file.write_all_at(&mut [IoSlice::new(&footer.encode(log_id))], self.footer_position())?;
-        self.file.sync()
+        let file = self.file()?;
+        file.write_all_at(&mut [IoSlice::new(&footer.encode(log_id))], self.footer_position())?;
+        file.sync()
     }
 
     pub(super) fn footer_position(&self) -> u64 {
@@ -113,7 +120,7 @@ impl Segment {
     /// A copy of bytes of the file, read by call: an unreadable sector is an error, not a signal.
     pub(super) fn read(&self, at: Lsn, length: usize) -> io::Result<Bytes> {
         let mut bytes = vec![0; length];
-        self.file.read_exact_at(&mut bytes, self.position(at))?;
+        self.file()?.read_exact_at(&mut bytes, self.position(at))?;
         Ok(bytes.into())
     }
 
@@ -128,7 +135,7 @@ impl Segment {
         }
         let mut slot = self.map.write().unwrap_or_else(PoisonError::into_inner);
         if slot.is_none() {
-            *slot = self.file.map()?.map(|raw| Arc::new(Map(raw)));
+            *slot = self.file()?.map()?.map(|raw| Arc::new(Map(raw)));
         }
         Ok(slot.clone())
     }

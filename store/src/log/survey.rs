@@ -16,7 +16,7 @@ use super::{
     SegmentInfo,
     block::{HEADER, Header, MAGIC, Tip},
     error::{Context as _, OpenError},
-    io::Io,
+    io::{File, Io},
     page::Footer,
     position::Cut,
     record::ALIGNMENT,
@@ -75,8 +75,8 @@ impl Survey {
 }
 
 /// Looks at all segments of a log. `durable` is what the SYNC file says.
-pub(super) fn survey(io: &dyn Io, dir: &Path, log_id: &[u8; 16], durable: Lsn) -> Result<Survey, OpenError> {
-    let bases = bases(io, dir)?;
+pub(super) fn survey(io: &Arc<dyn Io>, dir: &Path, log_id: &[u8; 16], durable: Lsn) -> Result<Survey, OpenError> {
+    let bases = bases(&**io, dir)?;
     let mut survey = Survey {
         segments: Vec::with_capacity(bases.len()),
         tip: Tip::genesis(log_id),
@@ -92,7 +92,7 @@ pub(super) fn survey(io: &dyn Io, dir: &Path, log_id: &[u8; 16], durable: Lsn) -
             break;
         }
     }
-    survey.look_behind_the_end(io, dir, durable)?;
+    survey.look_behind_the_end(&**io, dir, durable)?;
     Ok(survey)
 }
 
@@ -109,14 +109,14 @@ impl Survey {
     /// Adds one more segment; the inner error says why it cannot follow.
     fn add(
         &mut self,
-        io: &dyn Io,
+        io: &Arc<dyn Io>,
         dir: &Path,
         log_id: &[u8; 16],
         base: Lsn,
     ) -> Result<Result<(), OpenError>, OpenError> {
         let path = segment::path(dir, base);
         let damaged = |at, path: &Path, problem| Ok(Err(OpenError::Damaged { path: path.to_owned(), at, problem }));
-        let Some(segment) = Segment::open(io, dir, base, log_id).context("read", &path)? else {
+        let Some(segment) = Segment::load(io, dir, base, log_id).context("read", &path)? else {
             return damaged(base, &path, "the first page of the segment is damaged");
         };
         if let Some(last) = self.segments.last()
@@ -172,7 +172,7 @@ fn walk(segment: &Arc<Segment>) -> io::Result<(Footer, Lsn)> {
     let start = segment.header.start;
     let mut contents = Footer { end: start, base: segment.base(), records: 0, first_store_ms: 0 };
     let mut durable = segment.base();
-    let mut walk = Walk::whole(Arc::clone(segment), segment.limit());
+    let mut walk = Walk::whole(Arc::clone(segment), segment.limit())?;
     while let Some(block) = walk.next()? {
         if contents.end == start {
             contents.first_store_ms = block.header.store_ms;
@@ -197,17 +197,18 @@ fn leftovers(segment: &Segment, end: Lsn) -> io::Result<Leftovers> {
     let first = segment.position(end);
     let limit = segment.footer_position();
     let mut at = first;
+    let file = segment.file()?;
     let mut buffer = vec![0; STEP];
-    while let Some(data) = segment.file.data_after(at)?.filter(|data| *data < limit) {
+    while let Some(data) = file.data_after(at)?.filter(|data| *data < limit) {
         // Blocks begin at multiples of the alignment, and so do the steps.
         at = (data / ALIGNMENT as u64 * ALIGNMENT as u64).max(first);
         let step = usize::try_from(limit - at).map_or(STEP, |left| left.min(STEP));
-        segment.file.read_exact_at(&mut buffer[..step], at)?;
+        file.read_exact_at(&mut buffer[..step], at)?;
         for (i, word) in buffer[..step].chunks(ALIGNMENT).enumerate().filter(|(_, word)| word.iter().any(|b| *b != 0)) {
             let place = at + (i * ALIGNMENT) as u64;
             found.bytes = place + word.len() as u64 - first;
             if word.starts_with(&MAGIC)
-                && let Some(header) = header_at(segment, place, limit)?
+                && let Some(header) = header_at(segment, &*file, place, limit)?
             {
                 found.durable = found.durable.max(header.durable);
             }
@@ -221,12 +222,12 @@ fn leftovers(segment: &Segment, end: Lsn) -> io::Result<Leftovers> {
 }
 
 /// The header of a block that really was written at this place of the file.
-fn header_at(segment: &Segment, place: u64, limit: u64) -> io::Result<Option<Header>> {
+fn header_at(segment: &Segment, file: &dyn File, place: u64, limit: u64) -> io::Result<Option<Header>> {
     if limit - place < HEADER as u64 {
         return Ok(None);
     }
     let mut bytes = [0; HEADER];
-    segment.file.read_exact_at(&mut bytes, place)?;
+    file.read_exact_at(&mut bytes, place)?;
     let header = Header::decode(&bytes, segment.seed);
     Ok(header.filter(|header| header.lsn >= segment.base() && segment.position(header.lsn) == place))
 }

@@ -8,6 +8,7 @@ use centaur_apis::units::Lsn;
 
 use super::{
     block::{HEADER, Header, Tip},
+    io::File,
     record::checksum,
     segment::Segment,
 };
@@ -18,6 +19,7 @@ const STEP: usize = 1 << 20;
 /// A walk over a segment's blocks.
 pub(super) struct Walk {
     segment: Arc<Segment>,
+    file: Arc<dyn File>,
     at: Lsn,
     end: Lsn,
     /// What the next block has to continue; none before the first block of a walk that begins
@@ -37,15 +39,15 @@ pub(super) struct Block {
 
 impl Walk {
     /// Walks a whole segment, up to `end`.
-    pub(super) fn whole(segment: Arc<Segment>, end: Lsn) -> Self {
-        let (at, tip) = (segment.base(), Some(segment.header.start));
-        Self { segment, at, end, tip, buffer: Bytes::new(), buffer_at: at }
+    pub(super) fn whole(segment: Arc<Segment>, end: Lsn) -> io::Result<Self> {
+        let (at, tip, file) = (segment.base(), Some(segment.header.start), segment.file()?);
+        Ok(Self { segment, file, at, end, tip, buffer: Bytes::new(), buffer_at: at })
     }
 
     /// Walks from a block inside a segment, up to `end`.
-    pub(super) fn from(segment: Arc<Segment>, at: Lsn, end: Lsn) -> Self {
-        let whole = Self::whole(segment, end);
-        if at == whole.at { whole } else { Self { at, tip: None, buffer_at: at, ..whole } }
+    pub(super) fn from(segment: Arc<Segment>, at: Lsn, end: Lsn) -> io::Result<Self> {
+        let whole = Self::whole(segment, end)?;
+        Ok(if at == whole.at { whole } else { Self { at, tip: None, buffer_at: at, ..whole } })
     }
 
     /// The next block; none where no block follows.
@@ -86,7 +88,9 @@ impl Walk {
         let skipped = usize::try_from(at.0 - self.buffer_at.0).unwrap_or(usize::MAX);
         if self.buffer.len().saturating_sub(skipped) < length {
             let step = usize::try_from(left).map_or(STEP, |left| left.min(STEP)).max(length);
-            self.buffer = self.segment.read(at, step)?;
+            let mut bytes = vec![0; step];
+            self.file.read_exact_at(&mut bytes, self.segment.position(at))?;
+            self.buffer = bytes.into();
             self.buffer_at = at;
             return Ok(Some(self.buffer.slice(..length)));
         }

@@ -17,9 +17,9 @@ use centaur_apis::units::{Lsn, Term};
 use super::{
     Options, SegmentInfo,
     block::{BLOCK_HEADER_BYTES, Header, Tip, is_aligned},
-    error::{Failure, OpenError},
+    error::{Context as _, Failure, OpenError},
     identity::Identity,
-    io::{Io, LockGuard, is_full},
+    io::{File, Io, LockGuard, is_full},
     metrics,
     page::{self, Footer},
     position::{Position, PositionFile},
@@ -54,6 +54,7 @@ pub struct Log {
     shared: Arc<Shared>,
     /// The open segment, and what it holds so far.
     open: Arc<Segment>,
+    file: Arc<dyn File>,
     contents: Footer,
     sealed: VecDeque<SegmentInfo>,
     durable: Lsn,
@@ -79,17 +80,21 @@ pub(super) struct Recovered {
 
 impl Log {
     /// Goes on where a recovered log ends.
-    pub(super) fn start(recovered: Recovered, io: Arc<dyn Io>, options: &Options) -> Result<(Self, Reader), OpenError> {
+    pub(super) fn start(recovered: Recovered, io: Arc<dyn Io>, options: Options) -> Result<(Self, Reader), OpenError> {
         let Recovered { mut found, slots, space, identity, lock, was_cut } = recovered;
         let tip = found.tip;
-        let dir = options.dir.clone();
+        let dir = options.dir;
         let last_is_open = found.segments.last().is_some_and(|last| !last.sealed || was_cut);
         let kept = if last_is_open { found.segments.pop() } else { None };
-        let (open, contents) = match kept {
-            Some(last) => (last.segment, last.contents),
+        let (open, file, contents) = match kept {
+            Some(last) => {
+                let file = last.segment.file().context("open", &last.segment.path)?;
+                (last.segment, file, last.contents)
+            }
             None => {
-                let made = space.take().and_then(|spare| make_segment(&*io, &dir, spare, tip, &identity));
-                (Arc::new(made.map_err(|error| no_segment(&dir, space.segment_bytes(), error))?), empty(tip))
+                let made = space.take().and_then(|spare| make_segment(&io, &dir, spare, tip, &identity));
+                let (open, file) = made.map_err(|error| no_segment(&dir, space.segment_bytes(), error))?;
+                (open, file, empty(tip))
             }
         };
         let sealed: VecDeque<_> = found.segments.iter().map(|one| one.info(true)).collect();
@@ -107,6 +112,7 @@ impl Log {
             identity,
             shared: Arc::clone(&shared),
             open,
+            file,
             contents,
             sealed,
             durable: tip.lsn,
@@ -180,7 +186,7 @@ impl Log {
         let header = self.header(&body, records, store_ms, term);
         let head = header.encode(self.open.seed);
         let written =
-            self.open.file.write_all_at(&mut [IoSlice::new(&head), IoSlice::new(&body)], self.open.position(last.lsn));
+            self.file.write_all_at(&mut [IoSlice::new(&head), IoSlice::new(&body)], self.open.position(last.lsn));
         if let Err(error) = written {
             return Err(self.failed_append(error, header.block_bytes()));
         }
@@ -206,7 +212,7 @@ impl Log {
             return Ok(self.durable);
         }
         let started = Instant::now();
-        self.open.file.sync().map_err(|error| self.poison("sync", self.open.path.clone(), error))?;
+        self.file.sync().map_err(|error| self.poison("sync", self.open.path.clone(), error))?;
         metrics::synced(started.elapsed().as_secs_f64());
         self.durable = self.written();
         self.note_durable()?;
@@ -232,11 +238,11 @@ impl Log {
         let footer = self.open.write_footer(&self.contents, &self.identity.log_id);
         footer.map_err(|error| self.poison("seal", self.open.path.clone(), error))?;
         let tip = self.contents.end;
-        let made = make_segment(&*self.io, &self.dir, spare, tip, &self.identity);
-        let segment = made.map_err(|error| self.poison("create", segment::path(&self.dir, tip.lsn), error))?;
+        let made = make_segment(&self.io, &self.dir, spare, tip, &self.identity);
+        let (segment, file) = made.map_err(|error| self.poison("create", segment::path(&self.dir, tip.lsn), error))?;
         let sealed = self.open_info(true);
         self.sealed.push_back(sealed);
-        self.open = Arc::new(segment);
+        (self.open, self.file) = (segment, file);
         self.contents = empty(tip);
         self.shared.add_segment(Arc::clone(&self.open));
         tracing::info!(base_lsn = sealed.base.0, end_lsn = sealed.end.0, "segment sealed");
@@ -269,7 +275,7 @@ impl Log {
     pub fn close(mut self) -> Result<(), Failure> {
         self.sync()?;
         let position = self.position();
-        let synced = self.slots.write(position).and_then(|()| self.slots.sync());
+        let synced = self.slots.write(&*self.io, position).and_then(|()| self.slots.sync());
         synced.map_err(|error| self.poison("sync", self.slots.path().to_owned(), error))?;
         let path = self.dir.join(CLEAN);
         let text = format!("{}\n", self.durable);
@@ -306,7 +312,7 @@ impl Log {
         if !is_full(&error) {
             return self.poison("write", path, error);
         }
-        let undone = self.open.file.zero(self.open.position(self.next()), bytes).and_then(|()| self.open.file.sync());
+        let undone = self.file.zero(self.open.position(self.next()), bytes).and_then(|()| self.file.sync());
         if let Err(error) = undone {
             return self.poison("undo of a write", path, error);
         }
@@ -319,7 +325,7 @@ impl Log {
     /// sync for each block.
     fn note_durable(&mut self) -> Result<(), Failure> {
         let position = self.position();
-        let mut noted = self.slots.write(position);
+        let mut noted = self.slots.write(&*self.io, position);
         let now_ms = self.last_store_ms();
         if noted.is_ok() && now_ms >= self.slots_synced_ms + POSITION_SYNC_MS {
             noted = self.slots.sync();
@@ -370,15 +376,22 @@ fn no_segment(dir: &Path, bytes: u64, error: io::Error) -> OpenError {
 
 /// Turns a spare file into the segment that begins at `start`. It has its name only when its
 /// header is durable.
-fn make_segment(io: &dyn Io, dir: &Path, spare: Spare, start: Tip, identity: &Identity) -> io::Result<Segment> {
+fn make_segment(
+    io: &Arc<dyn Io>,
+    dir: &Path,
+    spare: Spare,
+    start: Tip,
+    identity: &Identity,
+) -> io::Result<(Arc<Segment>, Arc<dyn File>)> {
     let header = page::Header { file_bytes: spare.bytes, start };
     spare.file.write_all_at(&mut [IoSlice::new(&header.encode(&identity.log_id))], 0)?;
     spare.file.sync()?;
     let path = segment::path(dir, start.lsn);
     io.rename(&spare.path, &path)?;
     io.sync_dir(&dir.join("log"))?;
+    // The reserve came from here.
     io.sync_dir(dir)?;
-    Ok(Segment::new(path, header, &identity.log_id, spare.file))
+    Ok((Arc::new(Segment::new(Arc::clone(io), path, header, &identity.log_id)), spare.file))
 }
 
 fn removal(path: PathBuf, error: io::Error) -> Failure {

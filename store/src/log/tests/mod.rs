@@ -10,13 +10,14 @@ use centaur_apis::{
 };
 
 use super::{
-    faulty::{FaultyDisk, Faults, Random},
+    faulty::{Faults, FaultyDisk, Random},
     record, *,
 };
 
 mod basics;
 mod crash;
 mod damage;
+mod disk;
 mod failures;
 mod full;
 mod random;
