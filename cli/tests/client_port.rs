@@ -11,6 +11,7 @@ use std::{
 
 use harness::{Options, PATIENCE, Server, wait_until};
 use hyper_util::rt::TokioIo;
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, ServerName, pem::PemObject as _},
@@ -196,6 +197,27 @@ async fn connections_are_capped() {
     let clients = server.clients();
     wait_until("a free place", move || {
         let mut stream = send(clients, PREFACE);
+        stream.read(&mut [0]).is_ok_and(|read| read > 0)
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn running_out_of_descriptors_is_survived_without_spinning() {
+    let server = Server::start();
+    let channel = server.channel().await;
+    assert!(is_serving(channel.clone()).await);
+    let pid = Pid::from_raw(i32::try_from(server.pid()).expect("a pid"));
+    let open = fs::read_dir(format!("/proc/{}/fd", server.pid())).expect("its descriptors").count() as u64;
+    let limit = Rlimit { current: Some(open + 8), maximum: getrlimit(Resource::Nofile).maximum };
+    prlimit(pid, Resource::Nofile, limit).expect("the child is ours");
+    let crowd: Vec<_> = (0..50).map(|_| send(server.clients(), b"")).collect();
+    server.wait_for_log("cannot take connections");
+    assert!(is_serving(channel).await, "an open connection goes on");
+    let warnings = server.log().matches("cannot take connections").count();
+    assert!(warnings < 20, "{warnings} lines for 50 connections");
+    drop(crowd);
+    wait_until("room for a new connection", || {
+        let mut stream = send(server.clients(), PREFACE);
         stream.read(&mut [0]).is_ok_and(|read| read > 0)
     });
 }

@@ -2,9 +2,13 @@
 
 mod harness;
 
-use std::{io::Write as _, process::Stdio};
+use std::{
+    io::{BufRead as _, BufReader, Write as _},
+    process::{Child, Stdio},
+    time::{Duration, Instant},
+};
 
-use harness::{Options, Server, command, text};
+use harness::{Options, Server, command, text, wait_until};
 use serde_json::Value;
 
 fn json(text: &str) -> Value {
@@ -208,16 +212,42 @@ fn acknowledged_messages_survive_a_crash() {
 fn clients_are_listed_while_they_are_connected() {
     let server = Server::start();
     server.run(&["topic", "create", "t"]);
-    let mut consumer =
-        command(&["consume", "t", "--group", "watchers", "--follow", "-e", &server.clients().to_string()])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the binary starts");
-    harness::wait_until("the consumer to be listed", || {
-        let listed = json(&server.run(&["client", "list", "--group", "watchers", "-o", "json"]));
-        listed["clients"].as_array().is_some_and(|clients| clients.len() == 1)
-    });
+    let mut consumer = follow(&server, "t", "watchers");
+    wait_for_client(&server, "watchers");
     consumer.kill().expect("ours");
     consumer.wait().expect("ours");
+}
+
+#[test]
+fn a_waiting_consumer_neither_delays_a_stop_nor_ends_with_it() {
+    let mut server = Server::start();
+    server.run(&["topic", "create", "t", "--queues", "1"]);
+    let mut consumer = follow(&server, "t", "waiters");
+    wait_for_client(&server, "waiters");
+    let began = Instant::now();
+    assert_eq!(server.stop().code(), Some(0), "{}", server.log());
+    assert!(began.elapsed() < Duration::from_secs(15), "half of what the server may take");
+    server.restart();
+    server.run(&["produce", "t", "--body", "after"]);
+    let mut line = String::new();
+    let mut stdout = BufReader::new(consumer.stdout.take().expect("piped"));
+    stdout.read_line(&mut line).expect("read");
+    assert_eq!(line, "after\n");
+    consumer.kill().expect("ours");
+    consumer.wait().expect("ours");
+}
+
+fn follow(server: &Server, topic: &str, group: &str) -> Child {
+    command(&["consume", topic, "--group", group, "--follow", "-e", &server.clients().to_string()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the binary starts")
+}
+
+fn wait_for_client(server: &Server, group: &str) {
+    wait_until("the consumer to be listed", || {
+        let listed = json(&server.run(&["client", "list", "--group", group, "-o", "json"]));
+        listed["clients"].as_array().is_some_and(|clients| clients.len() == 1)
+    });
 }

@@ -141,14 +141,14 @@ pub(crate) struct Format;
 impl Format {
     pub(crate) fn duration(value: Duration) -> String {
         let ms = u64::try_from(value.as_millis()).unwrap_or(u64::MAX);
-        match DURATION_UNITS.iter().find(|(_, unit)| ms > 0 && ms % unit == 0) {
+        match DURATION_UNITS.iter().find(|(_, unit)| ms > 0 && ms.is_multiple_of(*unit)) {
             Some((name, unit)) => format!("{}{name}", ms / unit),
             None => "0s".to_owned(),
         }
     }
 
     pub(crate) fn size(bytes: u64) -> String {
-        match SIZE_UNITS.iter().find(|(_, unit)| bytes > 0 && bytes % unit == 0) {
+        match SIZE_UNITS.iter().find(|(_, unit)| bytes > 0 && bytes.is_multiple_of(*unit)) {
             Some((name, unit)) => format!("{}{name}", bytes / unit),
             None => "0B".to_owned(),
         }

@@ -11,7 +11,7 @@ use tokio::{
 use tracing::{debug, warn};
 
 use crate::{
-    listener::{Ending, Gate},
+    listener::{Ending, Gate, Workers},
     metrics,
 };
 
@@ -20,12 +20,18 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Waiting connections that are turned away at once when descriptors run out.
 const SHED_MAX: usize = 256;
 
-/// Takes connections until `ending.refuse`, each served by its own task.
+/// Takes connections until `ending.refuse`, each served by its own task on one of the workers.
 ///
 /// `port` names the listener in logs and metrics.
-pub(crate) async fn accept<F, Fut>(port: &'static str, listener: TcpListener, gate: Arc<Gate>, ending: Ending, serve: F)
-where
-    F: Fn(TcpStream, SocketAddr) -> Fut,
+pub(crate) async fn accept<F, Fut>(
+    port: &'static str,
+    listener: TcpListener,
+    gate: Arc<Gate>,
+    ending: Ending,
+    workers: Workers,
+    serve: F,
+) where
+    F: Fn(TcpStream, SocketAddr) -> Fut + Clone + Send + 'static,
     Fut: Future<Output = ()> + Send + 'static,
 {
     let mut spare = Spare::open();
@@ -41,12 +47,16 @@ where
                 pause = PAUSE_MIN;
                 match gate.admit(peer.ip()) {
                     Ok(permit) => {
-                        let connection = serve(stream, peer);
+                        let serve = serve.clone();
                         let open = metrics::connection_opened(port);
-                        ending.connections.spawn(async move {
-                            connection.await;
+                        let connection = async move {
+                            match moved(stream) {
+                                Ok(stream) => serve(stream, peer).await,
+                                Err(error) => debug!(port, %peer, %error, "connection lost before it began"),
+                            }
                             drop((permit, open));
-                        });
+                        };
+                        ending.connections.spawn_on(connection, workers.next());
                     }
                     Err(refusal) => {
                         metrics::connection_refused(port, "limit");
@@ -65,6 +75,11 @@ where
             }
         }
     }
+}
+
+/// The connection on the runtime that this is called on.
+fn moved(stream: TcpStream) -> io::Result<TcpStream> {
+    TcpStream::from_std(stream.into_std()?)
 }
 
 fn is_of_peer(error: &io::Error) -> bool {

@@ -7,6 +7,7 @@ mod client_port;
 mod gate;
 mod http2;
 mod socket;
+mod workers;
 
 use std::{io, net::SocketAddr};
 
@@ -17,6 +18,7 @@ pub(crate) use self::{
     accept::accept,
     client_port::{ClientPort, Encryption},
     gate::Gate,
+    workers::Workers,
 };
 
 /// How many connections may wait for `accept`.

@@ -10,7 +10,7 @@ use centaur_apis::v2::{
 };
 use clap::Args;
 use serde_json::{Value, json};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::{
     admin,
@@ -23,6 +23,9 @@ use crate::{
 /// How long one receive waits on the server.
 const POLL: Duration = Duration::from_secs(20);
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Between two tries to reach a server that went away.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 
 /// Receive messages of a consumer group and print their bodies, one per line
 #[derive(Args, Debug)]
@@ -141,7 +144,14 @@ async fn receive_all(
         let receiving = receive(&mut client, command, queue, wanted);
         let began = Instant::now();
         let messages = if command.follow {
-            receiving.await?
+            match receiving.await {
+                Err(failure) if failure.exit == Exit::Unreachable => {
+                    // It restarts, or another takes its place: the connection comes back by itself.
+                    sleep(RECONNECT_PAUSE).await;
+                    continue;
+                }
+                received => received?,
+            }
         } else {
             match tokio::time::timeout(command.wait, receiving).await {
                 Ok(messages) => messages?,
