@@ -117,7 +117,7 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
 
 fn conclude(command: &Command, progress: &Progress, failure: Option<Failure>) -> Result<(), Failure> {
     let (line, json) = progress.finish("sent");
-    if progress.count() != 1 {
+    if command.total() != Some(1) {
         match command.remote.output {
             Output::Table => eprintln!("{line}"),
             Output::Json => output::line(&json!({ "summary": json }).to_string())?,

@@ -1,0 +1,151 @@
+//! Where the queues of a topic are, and which of them a consumer reads.
+
+use centaur_apis::{
+    log::{self, TopicType},
+    store::{PutGroupRequest, PutTopicRequest},
+    v2::*,
+};
+
+use super::{
+    broker::{Broker, group, topic},
+    client::*,
+};
+
+fn ask(topic: &str) -> QueryRouteRequest {
+    QueryRouteRequest { topic: named(topic), endpoints: None }
+}
+
+fn endpoints(scheme: AddressScheme, hosts: &[&str]) -> Endpoints {
+    let address = |host: &&str| Address { host: (*host).to_owned(), port: 18_081 };
+    Endpoints { scheme: scheme.into(), addresses: hosts.iter().map(address).collect() }
+}
+
+fn endpoints_of(queue: &MessageQueue) -> &Endpoints {
+    queue.broker.as_ref().and_then(|broker| broker.endpoints.as_ref()).expect("every queue has a broker")
+}
+
+// 35
+#[tokio::test(flavor = "multi_thread")]
+async fn unknown_and_illegal_topics_are_told_apart() {
+    let broker = Broker::shared().await;
+    let client = broker.client("illegal-topics").await;
+    let longest = "t".repeat(127);
+    broker.topic(&longest).await;
+    let too_long = "t".repeat(128);
+    for (name, expected, word) in [
+        (longest.as_str(), Code::Ok, "OK"),
+        (&too_long, Code::IllegalTopic, "128"),
+        ("nowhere", Code::TopicNotFound, "nowhere"),
+        ("", Code::IllegalTopic, "topic"),
+        ("a b", Code::IllegalTopic, "a b"),
+        ("TBW102", Code::IllegalTopic, "TBW102"),
+        ("rmq_sys_anything", Code::IllegalTopic, "rmq_sys_anything"),
+    ] {
+        refused(&client.route(ask(name)).await.status, expected, &[word]);
+    }
+    let unknown = client.route(ask("nowhere")).await;
+    assert!(unknown.status.is_some_and(|status| status.message.starts_with("CODE: 17")));
+    assert!(unknown.message_queues.is_empty());
+}
+
+// 36, 38, 40
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_has_every_queue_in_the_same_order() {
+    let broker = Broker::shared().await;
+    broker.topic("route").await;
+    let client = broker.client("route").await;
+    let first = client.route(ask("route")).await;
+    assert_eq!(code(&first.status), Code::Ok);
+    let ids: Vec<i32> = first.message_queues.iter().map(|queue| queue.id).collect();
+    assert_eq!(ids, [0, 1, 2, 3]);
+    for queue in &first.message_queues {
+        assert_eq!(queue.permission(), Permission::ReadWrite);
+        assert_eq!(queue.topic, named("route"));
+        let broker = queue.broker.as_ref().expect("a broker");
+        assert_eq!(broker.id, 0);
+        assert!(!broker.name.is_empty());
+    }
+    for _ in 0..10 {
+        assert_eq!(client.route(ask("route")).await, first);
+    }
+    let empty = QueryRouteRequest { endpoints: Some(Endpoints::default()), ..ask("route") };
+    assert_eq!(client.route(empty).await, first);
+}
+
+// 37
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_are_sent_where_they_dialled() {
+    let broker = Broker::shared().await;
+    broker.topic("dialled").await;
+    let client = broker.client("dialled").await;
+    let unspecified = AddressScheme::Unspecified;
+    let cases = [
+        (endpoints(AddressScheme::IPv4, &["10.0.0.1", "10.0.0.2"]), endpoints(AddressScheme::IPv4, &["10.0.0.1", "10.0.0.2"])),
+        (endpoints(AddressScheme::IPv6, &["::1"]), endpoints(AddressScheme::IPv6, &["::1"])),
+        (endpoints(AddressScheme::DomainName, &["a.example", "b.example"]), endpoints(AddressScheme::DomainName, &["a.example"])),
+        (endpoints(unspecified, &["10.0.0.1"]), endpoints(AddressScheme::IPv4, &["10.0.0.1"])),
+        (endpoints(unspecified, &["a.example"]), endpoints(AddressScheme::DomainName, &["a.example"])),
+    ];
+    for (asked, given) in cases {
+        let route = client.route(QueryRouteRequest { endpoints: Some(asked), ..ask("dialled") }).await;
+        assert!(route.message_queues.iter().all(|queue| *endpoints_of(queue) == given), "{route:?}");
+    }
+    let route = client.route(ask("dialled")).await;
+    let dialled = broker.server.clients();
+    let address = Address { host: dialled.ip().to_string(), port: dialled.port().into() };
+    let given = Endpoints { scheme: AddressScheme::IPv4.into(), addresses: vec![address] };
+    assert!(route.message_queues.iter().all(|queue| *endpoints_of(queue) == given), "{route:?}");
+}
+
+// 39
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_says_which_messages_are_taken() {
+    let broker = Broker::shared().await;
+    let client = broker.client("types").await;
+    let all = vec![MessageType::Normal, MessageType::Fifo, MessageType::Delay, MessageType::Transaction];
+    for (name, kind, expected) in [
+        ("types-normal", TopicType::Normal, vec![MessageType::Normal]),
+        ("types-fifo", TopicType::Fifo, vec![MessageType::Fifo]),
+        ("types-delay", TopicType::Delay, vec![MessageType::Delay]),
+        ("types-transaction", TopicType::Transaction, vec![MessageType::Transaction]),
+        ("types-default", TopicType::Unspecified, vec![MessageType::Normal]),
+        ("types-mixed", TopicType::Mixed, all),
+    ] {
+        broker.typed_topic(name, kind).await;
+        let route = client.route(ask(name)).await;
+        for queue in &route.message_queues {
+            let types: Vec<MessageType> = queue.accept_message_types().collect();
+            assert_eq!(types, expected, "{name}");
+        }
+    }
+}
+
+// 41
+#[tokio::test(flavor = "multi_thread")]
+async fn assignments_follow_the_order_of_the_group() {
+    let broker = Broker::shared().await;
+    broker.topic("assigned").await;
+    broker.put_group(PutGroupRequest { fifo: Some(true), ..group("assigned-ordered") }).await;
+    let silent = PutTopicRequest { permission: Some(log::Permission::Write.into()), ..topic("assigned-unreadable", 2) };
+    broker.put_topic(silent).await;
+    let client = broker.client("assigned").await;
+    let query = async |topic: &str, group: &str| {
+        let request = QueryAssignmentRequest { topic: named(topic), group: named(group), endpoints: None };
+        let answer = client.rpc.clone().query_assignment(client.request(request)).await;
+        answer.expect("a refusal is in the status").into_inner()
+    };
+    for (group, expected) in [("assigned-unknown", vec![-1]), ("assigned-ordered", vec![0, 1, 2, 3])] {
+        let answer = query("assigned", group).await;
+        assert_eq!(code(&answer.status), Code::Ok);
+        let queues: Vec<&MessageQueue> =
+            answer.assignments.iter().filter_map(|assignment| assignment.message_queue.as_ref()).collect();
+        assert_eq!(queues.iter().map(|queue| queue.id).collect::<Vec<_>>(), expected, "{group}");
+        assert!(queues.iter().all(|queue| queue.permission() == Permission::ReadWrite));
+        assert!(queues.iter().all(|queue| queue.topic == named("assigned") && queue.accept_message_types.is_empty()));
+        assert_eq!(query("assigned", group).await, answer, "assignments are stable");
+    }
+    refused(&query("assigned-unreadable", "assigned").await.status, Code::Forbidden, &["no readable queue"]);
+    refused(&query("nowhere", "assigned").await.status, Code::TopicNotFound, &["nowhere"]);
+    refused(&query("a b", "assigned").await.status, Code::IllegalTopic, &["a b"]);
+    refused(&query("assigned", "a b").await.status, Code::IllegalConsumerGroup, &["a b"]);
+}
