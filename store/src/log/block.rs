@@ -179,3 +179,60 @@ fn checksum(header: &[u8; HEADER], seed: u64) -> u32 {
     seeded[..8].copy_from_slice(&seed.to_le_bytes());
     record::checksum(&seeded)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOG: [u8; 16] = [9; 16];
+
+    fn tip() -> Tip {
+        Tip { lsn: Lsn(4096), index: 7, chain: 77, term: Term(3), store_ms: 500 }
+    }
+
+    /// A block that continues `tip()`.
+    fn header() -> Header {
+        Header {
+            lsn: Lsn(4096),
+            body_bytes: 64,
+            records: 2,
+            is_first: true,
+            body_crc: 5,
+            term: Term(3),
+            index: 8,
+            prev_chain: 77,
+            durable: Lsn(4000),
+            confirmed: Lsn(3900),
+            store_ms: 500,
+        }
+    }
+
+    #[test]
+    fn a_header_comes_back_and_no_changed_bit_passes() {
+        let seed = seed(&LOG, Lsn(4096));
+        let bytes = header().encode(seed);
+        assert_eq!(Header::decode(&bytes, seed), Some(header()));
+        for bit in 0..HEADER * 8 {
+            let mut flipped = bytes;
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(Header::decode(&flipped, seed), None, "bit {bit}");
+        }
+        assert_eq!(Header::decode(&bytes, super::seed(&LOG, Lsn(0))), None, "of another segment");
+        assert_eq!(Header::decode(&bytes, super::seed(&[8; 16], Lsn(4096))), None, "of another log");
+    }
+
+    #[test]
+    fn only_what_continues_the_log_follows() {
+        let check = |header: &Header, follows: bool, what: &str| {
+            let after = tip().after(header, &header.encode(1));
+            assert_eq!(after.map(|tip| tip.lsn), follows.then_some(Lsn(4096 + 96 + 64)), "{what}");
+        };
+        check(&header(), true, "the next block");
+        check(&Header { term: Term(4), store_ms: 501, ..header() }, true, "a later term and time");
+        check(&Header { lsn: Lsn(4104), ..header() }, false, "another place");
+        check(&Header { index: 9, ..header() }, false, "another number");
+        check(&Header { prev_chain: 78, ..header() }, false, "another past");
+        check(&Header { term: Term(2), ..header() }, false, "an earlier term");
+        check(&Header { store_ms: 499, ..header() }, false, "an earlier time");
+    }
+}

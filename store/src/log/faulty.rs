@@ -18,24 +18,27 @@ const SECTOR: usize = 512;
 
 /// A stream of numbers that a seed decides.
 #[derive(Clone, Debug)]
-pub(crate) struct Random(pub u64);
+pub struct Random(pub u64);
 
 impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
+    /// The next number.
+    #[allow(clippy::should_implement_trait)] // it has no end to iterate to
+    pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ mixed >> 31
     }
 
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+    /// A number below `bound`.
+    pub fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }
 }
 
 /// What goes wrong, and when. Steps, writes and syncs are counted from the last [`FaultyDisk::set`].
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Faults {
+pub struct Faults {
     /// Everything fails from this step on; the step itself is half done.
     pub die_at_step: Option<u64>,
     /// This write fails, half done.
@@ -44,13 +47,13 @@ pub(crate) struct Faults {
     pub fail_sync: Option<u64>,
     /// No write takes more than half of what it is given.
     pub short_writes: bool,
-    /// Writes find no room, as on a file system that copies on write.
+    /// Writes find no room after some sectors, as on a file system that copies on write.
     pub no_room: bool,
 }
 
 /// A disk. Clones are the same disk.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct FaultyDisk(Arc<Mutex<World>>);
+pub struct FaultyDisk(Arc<Mutex<World>>);
 
 #[derive(Clone, Debug, Default)]
 struct World {
@@ -93,7 +96,7 @@ struct Guard(FaultyDisk, PathBuf);
 
 impl FaultyDisk {
     /// Another disk with the same bytes, all of them durable, and no faults.
-    pub(crate) fn copy(&self) -> Self {
+    pub fn copy(&self) -> Self {
         let mut world = self.world().clone();
         world.settle(|_| true);
         world.locked.clear();
@@ -102,35 +105,36 @@ impl FaultyDisk {
     }
 
     /// Decides what goes wrong from now on.
-    pub(crate) fn set(&self, faults: Faults) {
+    pub fn set(&self, faults: Faults) {
         self.world().reset(faults);
     }
 
     /// Steps, writes and syncs since then.
-    pub(crate) fn counts(&self) -> (u64, u64, u64) {
+    pub fn counts(&self) -> (u64, u64, u64) {
         let world = self.world();
         (world.steps, world.writes, world.syncs)
     }
 
     /// Cuts the power and turns it on again: what was not synced is there in part or not at all.
-    pub(crate) fn power_failure(&self, random: &mut Random) {
+    pub fn power_failure(&self, random: &mut Random) {
         let mut world = self.world();
         world.settle(|_| random.below(4) != 0);
         world.reset(Faults::default());
     }
 
-    pub(crate) fn set_capacity(&self, bytes: Option<u64>) {
+    /// Limits the bytes of all files together; none: as good as endless.
+    pub fn set_capacity(&self, bytes: Option<u64>) {
         self.world().capacity = bytes;
     }
 
     /// A file's bytes.
-    pub(crate) fn bytes(&self, path: &Path) -> Vec<u8> {
+    pub fn bytes(&self, path: &Path) -> Vec<u8> {
         let world = self.world();
         world.nodes[world.names[path]].now.clone()
     }
 
     /// Puts other bytes into a file, durably.
-    pub(crate) fn change(&self, path: &Path, range: Range<usize>, with: impl Fn(u8) -> u8) {
+    pub fn change(&self, path: &Path, range: Range<usize>, with: impl Fn(u8) -> u8) {
         let mut world = self.world();
         let node = world.names[path];
         let node = &mut world.nodes[node];
@@ -141,7 +145,7 @@ impl FaultyDisk {
     }
 
     /// Every file.
-    pub(crate) fn paths(&self) -> Vec<PathBuf> {
+    pub fn paths(&self) -> Vec<PathBuf> {
         self.world().names.keys().cloned().collect()
     }
 
@@ -328,12 +332,12 @@ impl File for FaultyFile {
         let mut world = self.disk.world();
         let (dies, write) = (world.step()?, world.writes);
         world.writes += 1;
-        if world.faults.no_room {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
         let bytes: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
         let fails = dies || world.faults.fail_write == Some(write);
-        let is_short = fails || (world.faults.short_writes && bytes.len() > 1);
+        if world.faults.no_room && bytes.len() <= SECTOR {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let is_short = fails || world.faults.no_room || (world.faults.short_writes && bytes.len() > 1);
         let taken = if is_short { bytes.len() / 2 } else { bytes.len() };
         world.put(self.node, at, &bytes[..taken]);
         if fails { Err(io::Error::other("the write fails")) } else { Ok(taken) }

@@ -21,8 +21,8 @@ mod tail;
 mod walk;
 mod writer;
 
-#[cfg(test)]
-pub(crate) mod faulty;
+#[cfg(any(test, feature = "faults"))]
+pub mod faulty;
 #[cfg(test)]
 mod tests;
 

@@ -118,3 +118,30 @@ fn tip(fields: &mut impl Iterator<Item = u64>) -> Option<Tip> {
         store_ms: fields.next()?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_come_back_and_no_changed_bit_passes() {
+        let log = [9; 16];
+        let end = Tip { lsn: Lsn(4096), index: 7, chain: 77, term: Term(3), store_ms: 500 };
+        let header = Header { file_bytes: 65_536, start: end };
+        let footer = Footer { end, base: Lsn(96), records: 21, first_store_ms: 400 };
+        let header_page: [u8; PAGE] = header.encode(&log).try_into().expect("a page");
+        let footer_page: [u8; PAGE] = footer.encode(&log).try_into().expect("a page");
+        assert_eq!(Header::decode(&header_page, &log), Some(header));
+        assert_eq!(Footer::decode(&footer_page, &log), Some(footer));
+        assert_eq!(Header::decode(&header_page, &[8; 16]), None, "of another log");
+        assert_eq!(Footer::decode(&header_page, &log), None, "of another kind");
+        for bit in 0..PAGE * 8 {
+            let flip = |mut page: [u8; PAGE]| {
+                page[bit / 8] ^= 1 << (bit % 8);
+                page
+            };
+            assert_eq!(Header::decode(&flip(header_page), &log), None, "bit {bit}");
+            assert_eq!(Footer::decode(&flip(footer_page), &log), None, "bit {bit}");
+        }
+    }
+}

@@ -29,7 +29,7 @@ const RESERVE_PART: u64 = 16;
 const RESERVE_BYTES_MAX: u64 = 64 << 20;
 /// A segment is at most this part of its file system.
 const SEGMENTS_MIN: u64 = 8;
-const UNNAMED: &str = ".tmp";
+const UNNAMED: &str = "next-";
 
 /// How full the disk is. It goes back to `Ok` by itself when space returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,7 +85,7 @@ impl Space {
     /// Begins to allocate. Leftovers of the last process are removed.
     pub(super) fn start(io: Arc<dyn Io>, dir: &Path, segment_bytes: u64) -> io::Result<Self> {
         let log_dir = dir.join("log");
-        for name in io.list(&log_dir)?.iter().filter(|name| name.ends_with(UNNAMED)) {
+        for name in io.list(&log_dir)?.iter().filter(|name| name.starts_with(UNNAMED)) {
             io.remove(&log_dir.join(name))?;
         }
         let total = io.space(dir)?.total;
@@ -258,6 +258,7 @@ impl Preparer {
         state.made += 1;
         let path = unnamed_path(&self.dir, state.made);
         self.io.rename(&reserve.path, &path)?;
+        self.io.sync_dir(&self.dir)?;
         tracing::warn!(bytes = reserve.bytes, "disk is full; the reserve becomes the next segment");
         Ok(Spare { path, ..reserve })
     }
@@ -314,7 +315,7 @@ fn reserve_path(dir: &Path) -> PathBuf {
 }
 
 fn unnamed_path(dir: &Path, number: u64) -> PathBuf {
-    dir.join("log").join(format!("next-{number}{UNNAMED}"))
+    dir.join("log").join(format!("{UNNAMED}{number}.tmp"))
 }
 
 fn pages(bytes: u64) -> u64 {

@@ -389,8 +389,6 @@ fn make_segment(
     let path = segment::path(dir, start.lsn);
     io.rename(&spare.path, &path)?;
     io.sync_dir(&dir.join("log"))?;
-    // The reserve came from here.
-    io.sync_dir(dir)?;
     Ok((Arc::new(Segment::new(Arc::clone(io), path, header, &identity.log_id)), spare.file))
 }
 

@@ -54,6 +54,24 @@ fn any_flipped_bit_of_an_unsynced_block_ends_the_log_before_it() {
 }
 
 #[test]
+fn a_block_that_was_cut_off_does_not_come_back() {
+    let (disk, blocks, path) = torn();
+    let file = |lsn: Lsn| usize::try_from(lsn.0).expect("small") + page::PAGE;
+    let abandoned = disk.bytes(&path)[file(blocks[4].at)..file(blocks[4].end)].to_vec();
+    disk.change(&path, file(blocks[3].at)..file(blocks[3].at) + 1, |_| 0);
+    let mut opened = open_on(&disk).expect("opens");
+    assert_eq!(opened.recovery.cut.map(|(at, _)| at), Some(blocks[3].at));
+    // As long as the one it replaces: the abandoned block would fit behind it.
+    let replaced = append(&mut opened.log, &blocks[3].body, blocks[3].store_ms).expect("appends");
+    assert_eq!(replaced, blocks[3]);
+    drop(opened);
+    for (i, byte) in abandoned.iter().enumerate() {
+        disk.change(&path, file(blocks[4].at) + i..file(blocks[4].at) + i + 1, |_| *byte);
+    }
+    assert_eq!(contents(&open_on(&disk).expect("opens")), blocks[..4]);
+}
+
+#[test]
 fn crashing_at_any_step_of_recovery_changes_nothing() {
     for seed in 0..12 {
         let (disk, blocks, _) = torn();

@@ -98,6 +98,34 @@ fn missing_and_damaged_segments_are_refused() {
 }
 
 #[test]
+fn an_interrupted_salvage_is_finished_by_any_start() {
+    let (disk, blocks, segments) = long();
+    let end = usize::try_from(SEGMENT_BYTES).expect("small");
+    disk.change(&seg(Lsn(0)), end - page::PAGE..end, |_| 0);
+    let inside = usize::try_from(blocks[1].at.0).expect("small") + page::PAGE;
+    disk.change(&seg(Lsn(0)), inside..inside + 1, |byte| !byte);
+    let files = |disk: &FaultyDisk| {
+        let is_there = |base: &Lsn| disk.paths().contains(&seg(*base));
+        let bases = segments.iter().map(|segment| segment.base).filter(is_there);
+        bases.map(|base| (base, disk.bytes(&seg(base)))).collect::<Vec<_>>()
+    };
+    let whole = disk.copy();
+    drop(salvage_on(&whole).expect("salvages"));
+    for (step, seed) in (0..whole.counts().0).flat_map(|step| (0..6).map(move |seed| (step, seed))) {
+        let disk = disk.copy();
+        let before = files(&disk);
+        disk.set(Faults { die_at_step: Some(step), ..Faults::default() });
+        drop(salvage_on(&disk));
+        disk.power_failure(&mut Random(seed << 8 | step));
+        let is_begun = files(&disk) != before;
+        match open_on(&disk) {
+            Ok(opened) => assert_eq!(contents(&opened), blocks[..1], "step {step}, seed {seed}"),
+            Err(error) => assert!(!is_begun, "step {step}, seed {seed}: {error}"),
+        }
+    }
+}
+
+#[test]
 fn a_damaged_record_is_never_read_as_data() {
     let (disk, blocks, _) = long();
     let block = &blocks[1];

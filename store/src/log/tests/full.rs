@@ -53,8 +53,11 @@ fn a_write_without_room_leaves_no_trace() {
     let mut opened = open_on(&disk).expect("opens");
     let mut blocks = append_all(&mut opened.log, 1..3, 1);
     disk.set(Faults { no_room: true, ..Faults::default() });
-    let refused = opened.log.append(body(9, 3), 3, 2, Term(1));
+    let refused = opened.log.append(body(39, 20), 20, 2, Term(1));
     assert!(matches!(refused, Err(Failure::Full)), "{refused:?}");
+    let path = segment::path(Path::new(DIR), Lsn(0));
+    let end = usize::try_from(opened.log.next().0).expect("small") + page::PAGE;
+    assert!(disk.bytes(&path)[end..].iter().all(|byte| *byte == 0));
     disk.set(Faults::default());
     blocks.extend(append_all(&mut opened.log, 4..6, 3));
     opened.log.sync().expect("syncs");
