@@ -1,0 +1,208 @@
+//! Peers that make mistakes, and peers that mean harm: one clear sentence each, and nobody else
+//! notices.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream,
+};
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use centaur_apis::v2::*;
+use http::{Request, header::CONTENT_TYPE};
+use http_body_util::{BodyExt as _, Full};
+use tonic::{body::Body, transport::Channel};
+use tower::Service as _;
+
+use super::{broker::Broker, client::*};
+use crate::harness::PATIENCE;
+
+/// A frame of gRPC: compressed or not, its length, its bytes.
+fn frame(flag: u8, length: usize, bytes: &[u8]) -> Bytes {
+    let mut frame = BytesMut::new();
+    frame.put_u8(flag);
+    frame.put_u32(length as u32);
+    frame.put_slice(bytes);
+    frame.freeze()
+}
+
+/// Calls a procedure with these bytes; the gRPC status that comes back.
+async fn call(channel: &mut Channel, procedure: &str, bytes: Bytes) -> (i32, String) {
+    let request = Request::post(format!("/apache.rocketmq.v2.MessagingService/{procedure}"))
+        .header(CONTENT_TYPE, "application/grpc")
+        .header("te", "trailers")
+        .header("x-mq-client-id", "raw")
+        .body(Body::new(Full::new(bytes)))
+        .expect("a request");
+    std::future::poll_fn(|context| channel.poll_ready(context)).await.expect("the connection lives");
+    let answer = channel.call(request).await.expect("an answer");
+    let headers = answer.headers().clone();
+    let body = answer.into_body().collect().await.expect("a body");
+    let trailers = body.trailers().cloned().unwrap_or(headers);
+    let text = |name| trailers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+    (text("grpc-status").parse().expect("every answer has a status"), text("grpc-message"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn broken_frames_are_errors_of_their_call_alone() {
+    let broker = Broker::shared().await;
+    broker.topic("frames-broken").await;
+    let mut channel = broker.server.channel().await;
+    let whole = prost::Message::encode_to_vec(&SendMessageRequest { messages: vec![message("frames-broken", "1")] });
+    let cases = [
+        ("nothing", Bytes::new()),
+        ("half a prefix", Bytes::from_static(&[0, 0, 0])),
+        ("half a message", frame(0, whole.len(), &whole[..whole.len() / 2])),
+        ("garbage", frame(0, 64, &[0xff; 64])),
+        ("a field that is longer than its message", frame(0, 4, &[0x0a, 0xff, 0xff, 0x7f])),
+        ("a message cut within a field", frame(0, whole.len() - 3, &whole[..whole.len() - 3])),
+        ("a compression nobody named", frame(1, whole.len(), &whole)),
+        ("a flag that does not exist", frame(7, whole.len(), &whole)),
+        ("4 GiB announced", frame(0, u32::MAX as usize, &whole)),
+    ];
+    for procedure in ["SendMessage", "ReceiveMessage", "AckMessage", "QueryRoute", "Telemetry"] {
+        for (what, bytes) in &cases {
+            // Some of them mean something where they are not: what counts is that there is an answer.
+            call(&mut channel, procedure, bytes.clone()).await;
+            assert_eq!(code(&Client::new(channel.clone(), "raw").route(route()).await.status), Code::Ok, "{what}");
+        }
+    }
+    let (status, _) = call(&mut channel, "NoSuchProcedure", frame(0, 0, &[])).await;
+    assert_eq!(status, tonic::Code::Unimplemented as i32);
+    assert_eq!(broker.backlog("frames-broken", "frames-broken").await, Default::default());
+    let fresh = Client::new(channel, "raw");
+    fresh.publish("frames-broken", &["2"]).await;
+    assert_eq!(id(&fresh.take_one("frames-broken", "frames-broken").await), "2", "nothing broken was stored");
+}
+
+fn route() -> QueryRouteRequest {
+    QueryRouteRequest { topic: named("frames-broken"), endpoints: None }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn garbage_on_the_port_disturbs_nobody() {
+    let broker = Broker::shared().await;
+    let client = broker.client("beside-garbage").await;
+    let address = broker.server.clients();
+    let mut preface_and_half_a_frame = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    preface_and_half_a_frame.extend([0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 1]);
+    let mut preface_and_garbage = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    preface_and_garbage.extend([0xff; 512]);
+    let kept: Vec<TcpStream> = [&[0xff; 512][..], b"\0\0\0\0", b"GET / HTTP/1.1\r\n\r\n", &preface_and_half_a_frame, &preface_and_garbage]
+        .into_iter()
+        .cycle()
+        .take(50)
+        .map(|bytes| {
+            let mut stream = TcpStream::connect(address).expect("connected");
+            // The server may close before all is written.
+            let _ = stream.write_all(bytes);
+            stream
+        })
+        .collect();
+    assert_eq!(client.heartbeat(ClientType::Producer, "").await, Code::Ok, "an old connection");
+    let fresh = broker.client("beside-garbage").await;
+    assert_eq!(fresh.heartbeat(ClientType::Producer, "").await, Code::Ok, "a new connection");
+    drop(kept);
+    let mut stream = TcpStream::connect(address).expect("connected");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    stream.write_all(&[0xff; 16]).expect("sent");
+    let mut rest = Vec::new();
+    // A reset closes as well as an end does.
+    let _ = stream.read_to_end(&mut rest);
+    assert!(rest.is_empty(), "{rest:?}");
+}
+
+// 68
+#[tokio::test(flavor = "multi_thread")]
+async fn handles_that_were_not_given_out_are_refused() {
+    let broker = Broker::shared().await;
+    broker.topic("forged").await;
+    broker.topic("forged-other").await;
+    let client = broker.client("forged").await;
+    client.publish("forged", &["1"]).await;
+    let taken = client.take_one("forged", "forged").await;
+    let real = handle(&taken);
+    let changed_at = |at: usize| {
+        let mut bytes = real.as_bytes().to_vec();
+        bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
+        String::from_utf8(bytes).expect("ASCII")
+    };
+    let mut forged: Vec<String> = (0..real.len()).map(changed_at).collect();
+    forged.extend([String::new(), " ".into(), "garbage".into(), "ä".repeat(33), "A".repeat(real.len())]);
+    forged.extend([real[1..].to_owned(), format!("{real}A"), "x".repeat(100_000)]);
+    forged.push("0 1700000000000 60000 0 0 broker-a 0 0 0".into());
+    for (i, forged) in forged.iter().enumerate() {
+        let acked = client.ack("forged", "forged", &[forged]).await;
+        refused(&acked.status, Code::InvalidReceiptHandle, &["handle"]);
+        let changed = client.change(change("forged", "forged", forged, 0)).await;
+        refused(&changed.status, Code::InvalidReceiptHandle, &["handle"]);
+        // An empty handle with an id is looked up; the others are not.
+        if !forged.is_empty() {
+            let request = ForwardMessageToDeadLetterQueueRequest {
+                group: named("forged"),
+                topic: named("forged"),
+                receipt_handle: forged.clone(),
+                message_id: "1".into(),
+                ..Default::default()
+            };
+            assert_eq!(client.dead_letter(request).await, Code::InvalidReceiptHandle, "{i}: {forged:?}");
+        }
+    }
+    for (topic, group) in [("forged-other", "forged"), ("forged", "forged-other"), ("nowhere", "forged")] {
+        let acked = client.ack(topic, group, &[real]).await;
+        refused(&acked.status, Code::InvalidReceiptHandle, &["handle"]);
+    }
+    assert_eq!(broker.backlog("forged", "forged").await.in_flight, 1);
+    assert_eq!(client.ack_one("forged", "forged", real).await, Code::Ok, "the real one still works");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_bad_message_of_a_request_leaves_none_behind() {
+    let broker = Broker::shared().await;
+    broker.topic("half").await;
+    let client = broker.client("half").await;
+    let mut empty = message("half", "2");
+    empty.body = Bytes::new();
+    let answer = client.send(vec![message("half", "1"), empty, message("half", "3")]).await;
+    refused(&answer.status, Code::MessageBodyEmpty, &["body"]);
+    assert!(answer.entries.is_empty());
+    client.publish("half", &["4"]).await;
+    assert_eq!(id(&client.take_one("half", "half").await), "4");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_beyond_the_transport_limit_ends_its_call_alone() {
+    let broker = Broker::shared().await;
+    broker.topic("huge").await;
+    let client = broker.client("huge").await;
+    let mut huge = message("huge", "1");
+    huge.body = vec![b'x'; 40 << 20].into();
+    let answer = client.rpc.clone().send_message(client.request(SendMessageRequest { messages: vec![huge] })).await;
+    let refused = answer.expect_err("too large for the transport");
+    assert!(
+        matches!(refused.code(), tonic::Code::ResourceExhausted | tonic::Code::OutOfRange),
+        "{refused}"
+    );
+    client.publish("huge", &["2"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn heartbeats_say_who_is_there() {
+    let broker = Broker::shared().await;
+    let client = broker.client("heartbeats").await;
+    assert_eq!(client.heartbeat(ClientType::Unspecified, "g").await, Code::UnrecognizedClientType);
+    assert_eq!(client.heartbeat(ClientType::PushConsumer, "").await, Code::IllegalConsumerGroup);
+    for kind in [
+        ClientType::PushConsumer,
+        ClientType::SimpleConsumer,
+        ClientType::PullConsumer,
+        ClientType::LitePushConsumer,
+        ClientType::LiteSimpleConsumer,
+    ] {
+        let client = broker.client(&format!("heartbeats-{kind:?}")).await;
+        assert_eq!(client.heartbeat(kind, "heartbeats").await, Code::Ok, "{kind:?}");
+    }
+    let blank = broker.client(" ").await;
+    assert_eq!(blank.heartbeat(ClientType::Producer, "").await, Code::ClientIdRequired);
+    let long = broker.client(&"x".repeat(2_000)).await;
+    assert_eq!(long.heartbeat(ClientType::Producer, "").await, Code::BadRequest);
+}

@@ -1,0 +1,344 @@
+//! Which messages a receive gives, what they carry, and what a receive may ask for.
+
+use std::time::Duration;
+
+use centaur_apis::{
+    log::Permission,
+    store::PutTopicRequest,
+    v2::{self, receive_message_response::Content, *},
+};
+use tokio::time::Instant;
+use tonic::transport::Endpoint;
+
+use super::{
+    broker::{Broker, topic},
+    client::*,
+};
+
+/// What was given to a client that went away comes back after 2 s, says the contract; the rest is
+/// for a machine that is busy with other tests.
+const RETURNED_WITHIN: Duration = Duration::from_secs(4);
+
+// 53, 57
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_is_status_messages_and_time() {
+    let broker = Broker::shared().await;
+    broker.topic("frames").await;
+    let client = broker.client("frames").await;
+    client.store((0..3).map(|i| message("frames", &format!("{i}"))).collect()).await;
+    let mut stream =
+        client.rpc.clone().receive_message(client.request(receive("frames", "frames"))).await.expect("ok").into_inner();
+    let mut seen = String::new();
+    while let Some(frame) = stream.message().await.expect("the stream ends well") {
+        seen.push(match frame.content.expect("no frame is empty") {
+            Content::Status(status) if status.code() == Code::Ok => 's',
+            Content::Message(_) => 'm',
+            Content::DeliveryTimestamp(at) if at.seconds > 1_700_000_000 => 't',
+            other => panic!("{other:?}"),
+        });
+    }
+    assert_eq!(seen, "smmmt");
+}
+
+// 56
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadline_too_short_for_polling_is_refused_in_words_the_client_knows() {
+    let broker = Broker::shared().await;
+    broker.topic("hasty").await;
+    for (version, expected) in [
+        ("5.0.8", Code::IllegalPollingTime),
+        ("5.0.3", Code::IllegalPollingTime),
+        ("5.0.2", Code::BadRequest),
+        ("", Code::BadRequest),
+    ] {
+        let client = Client { version, ..broker.client("hasty").await };
+        let received = client.receive_within(Duration::from_millis(4_900), receive("hasty", "hasty")).await;
+        refused(&Some(received.status), expected, &["deadline", "5000"]);
+    }
+}
+
+// 58
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_is_10_seconds_to_12_hours_long() {
+    let broker = Broker::shared().await;
+    broker.topic("leases").await;
+    let client = broker.client("leases").await;
+    client.publish("leases", &["1", "2"]).await;
+    for (length, expected) in [
+        (Some(5), Code::IllegalInvisibleTime),
+        (None, Code::IllegalInvisibleTime),
+        (Some(-10), Code::IllegalInvisibleTime),
+        (Some(12 * 3600 + 1), Code::IllegalInvisibleTime),
+        (Some(i64::MAX), Code::IllegalInvisibleTime),
+        (Some(10), Code::Ok),
+        (Some(12 * 3600), Code::Ok),
+    ] {
+        let request =
+            ReceiveMessageRequest { invisible_duration: length.map(seconds), batch_size: 1, ..receive("leases", "leases") };
+        let received = client.receive(request).await;
+        let words: &[&str] = if expected == Code::Ok { &[] } else { &["invisible_duration", "10000", "43200000"] };
+        refused(&Some(received.status), expected, words);
+    }
+}
+
+// 59
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewed_lease_has_no_length() {
+    let broker = Broker::shared().await;
+    broker.topic("renewed").await;
+    let client = broker.client("renewed").await;
+    for (i, length) in [None, Some(1), Some(24 * 3600), Some(-1)].into_iter().enumerate() {
+        client.publish("renewed", &[&format!("{i}")]).await;
+        let request = ReceiveMessageRequest {
+            invisible_duration: length.map(seconds),
+            ..receive_renewed("renewed", "renewed")
+        };
+        let received = client.receive(request).await;
+        assert_eq!(received.ids(), [format!("{i}")], "{length:?}");
+        assert_eq!(client.ack_one("renewed", "renewed", handle(&received.messages[0])).await, Code::Ok);
+    }
+}
+
+// 60
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_has_1_to_32_messages() {
+    let broker = Broker::shared().await;
+    broker.topic("batches").await;
+    let client = broker.client("batches").await;
+    client.store((0..70).map(|i| message("batches", &format!("{i}"))).collect()).await;
+    for (asked, most) in [(100, 32), (0, 1), (-7, 1), (32, 32)] {
+        let received =
+            client.receive(ReceiveMessageRequest { batch_size: asked, ..receive("batches", "batches") }).await;
+        assert_eq!(received.code(), Code::Ok);
+        assert_eq!(received.messages.len(), most, "asked for {asked}");
+    }
+}
+
+// 61
+#[tokio::test(flavor = "multi_thread")]
+async fn filters_are_understood_or_refused() {
+    let broker = Broker::shared().await;
+    broker.topic("filters").await;
+    let client = broker.client("filters").await;
+    let sql = |text: &str| Some(FilterExpression { r#type: FilterType::Sql.into(), expression: text.into() });
+    for bad in [sql("a >"), sql(""), by_tag("||"), by_tag(" || ")] {
+        let request = ReceiveMessageRequest { filter_expression: bad.clone(), ..receive("filters", "filters") };
+        let received = client.receive(request).await;
+        refused(&Some(received.status), Code::IllegalFilterExpression, &["filter"]);
+    }
+    for (i, all) in [None, by_tag(""), by_tag("*"), by_tag(" * ")].into_iter().enumerate() {
+        client.store(vec![message_with("filters", &format!("{i}"), |s| s.tag = Some("red".into()))]).await;
+        let request = ReceiveMessageRequest { filter_expression: all.clone(), ..receive("filters", "filters") };
+        assert_eq!(client.receive(request).await.ids(), [format!("{i}")], "{all:?}");
+    }
+}
+
+// 62
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_with_other_tags_are_passed_over_for_good() {
+    let broker = Broker::shared().await;
+    broker.put_topic(topic("tags", 1)).await;
+    let client = broker.client("tags").await;
+    for (id, tag) in [("1", "red"), ("2", "blue"), ("3", "green"), ("4", "blue"), ("5", "red")] {
+        client.store(vec![message_with("tags", id, |s| s.tag = Some(tag.into()))]).await;
+    }
+    client.publish("tags", &["no tag"]).await;
+    let wanted = ReceiveMessageRequest { filter_expression: by_tag("red || green"), ..receive("tags", "tags") };
+    let received = client.receive(wanted).await;
+    assert_eq!(received.ids(), ["1", "3", "5"]);
+    assert_eq!(received.messages.iter().map(|m| system(m).tag()).collect::<Vec<_>>(), ["red", "green", "red"]);
+    let handles: Vec<&str> = received.messages.iter().map(handle).collect();
+    assert_eq!(code(&client.ack("tags", "tags", &handles).await.status), Code::Ok);
+    // Whoever asks for everything now gets what is new, and nothing of the others.
+    let everything = client.clone();
+    let poll = tokio::spawn(async move { everything.receive(receive("tags", "tags")).await });
+    broker.until_parked("tags", "tags", 1).await;
+    client.publish("tags", &["new"]).await;
+    assert_eq!(poll.await.expect("no panic").ids(), ["new"]);
+    let again = client.take("tags", "tags-of-another-group", 7).await;
+    assert_eq!(again.len(), 7, "other groups see every message");
+}
+
+// 63
+#[tokio::test(flavor = "multi_thread")]
+async fn the_queue_asked_for_does_not_matter() {
+    let broker = Broker::shared().await;
+    broker.topic("any-queue").await;
+    let client = broker.client("any-queue").await;
+    for (id, name) in [(0, ""), (-1, ""), (4711, ""), (i32::MIN, ""), (-1, "virtual-broker"), (0, "no such broker")] {
+        client.publish("any-queue", &["1"]).await;
+        let mut request = receive("any-queue", "any-queue");
+        let queue = request.message_queue.as_mut().expect("set");
+        queue.id = id;
+        queue.broker = Some(v2::Broker { name: name.into(), ..Default::default() });
+        assert_eq!(client.receive(request).await.ids(), ["1"], "queue {id} of {name:?}");
+    }
+}
+
+// 64, 65; the digest of "abc" is the test vector of RFC 1321.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_comes_as_published_with_all_that_clients_need() {
+    let broker = Broker::shared().await;
+    broker.topic("whole").await;
+    let client = broker.client("whole").await;
+    let mut sent = message_with("whole", "ID-1", |s| {
+        s.tag = Some("red".into());
+        s.keys = vec!["a key".into(), "another".into()];
+        s.born_timestamp = Some(in_seconds(-100));
+        s.born_host = "host".into();
+        s.trace_context = Some("trace".into());
+        s.body_encoding = Encoding::Gzip.into();
+        s.body_digest = Some(Digest { r#type: DigestType::Crc32.into(), checksum: "352441C2".into() });
+    });
+    sent.body = "abc".into();
+    sent.user_properties =
+        [("color", "red"), ("", "empty key"), ("empty value", ""), ("__SHARDINGKEY", "mine"), ("ключ", "значение")]
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .into();
+    client.store(vec![sent.clone()]).await;
+    let received = client.take_one("whole", "whole").await;
+    assert_eq!(received.topic, sent.topic);
+    assert_eq!(received.body, sent.body);
+    assert_eq!(received.user_properties, sent.user_properties);
+    let (system, sent) = (system(&received), system(&sent));
+    let digest = system.body_digest.as_ref().expect("a digest");
+    assert_eq!((digest.r#type(), digest.checksum.as_str()), (DigestType::Md5, "900150983CD24FB0D6963F7D28E17F72"));
+    assert_eq!(system.body_encoding(), Encoding::Gzip);
+    assert_eq!(system.message_type(), MessageType::Normal);
+    assert_eq!((&system.message_id, &system.tag, &system.keys), (&sent.message_id, &sent.tag, &sent.keys));
+    assert_eq!((&system.born_timestamp, &system.born_host), (&sent.born_timestamp, &sent.born_host));
+    assert_eq!(system.trace_context, sent.trace_context);
+    assert!(system.store_timestamp.is_some() && !system.store_host.is_empty());
+    assert!(handle(&received).len() <= 1024 && handle(&received).is_ascii());
+    assert_eq!((system.delivery_attempt, system.queue_offset), (Some(1), Some(0)));
+    assert_eq!((&system.message_group, &system.lite_topic, system.priority), (&None, &None, None));
+}
+
+// 64
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_says_nothing_still_has_all_that_clients_need() {
+    let broker = Broker::shared().await;
+    broker.topic("bare").await;
+    let client = broker.client("bare").await;
+    client.publish("bare", &["1"]).await;
+    let received = client.take_one("bare", "bare").await;
+    let system = system(&received);
+    assert!(system.body_digest.is_some() && system.born_timestamp.is_some() && system.store_timestamp.is_some());
+    assert_eq!(system.body_encoding(), Encoding::Identity);
+    assert_eq!(system.message_type(), MessageType::Normal);
+    assert!(!system.born_host.is_empty(), "the peer's address");
+    assert_eq!((&system.tag, system.keys.len(), received.user_properties.len()), (&None, 0, 0));
+}
+
+// 66
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_a_client_did_not_wait_for_come_back_at_once() {
+    const MESSAGES: usize = 16;
+    let broker = Broker::shared().await;
+    broker.topic("cancelled").await;
+    let other = broker.client("cancelled-other").await;
+    for i in 0..MESSAGES {
+        let mut large = message("cancelled", &format!("{i}"));
+        large.body = vec![b'x'; 200 << 10].into();
+        other.store(vec![large]).await;
+    }
+    // With the smallest windows there are, nearly nothing is on its way before it is read.
+    let endpoint = Endpoint::from_shared(format!("http://{}", broker.server.clients())).expect("an address");
+    let endpoint = endpoint.initial_stream_window_size(65_535).initial_connection_window_size(65_535);
+    let client = Client::new(endpoint.connect().await.expect("connected"), "cancelled");
+    let mut rpc = client.rpc.clone();
+    let mut stream = rpc.receive_message(client.request(receive("cancelled", "cancelled"))).await.expect("ok").into_inner();
+    let first = stream.message().await.expect("a frame").and_then(|frame| frame.content);
+    assert!(matches!(&first, Some(Content::Status(status)) if status.code() == Code::Ok), "{first:?}");
+    assert_eq!(broker.backlog("cancelled", "cancelled").await.in_flight, MESSAGES as u64);
+    drop(stream);
+    let begun = Instant::now();
+    // Written frames may be underway; all others come back, and were never delivered.
+    let returned = MESSAGES - 2;
+    let mut taken = Vec::new();
+    while taken.len() < returned {
+        taken.extend(other.receive(receive("cancelled", "cancelled")).await.messages);
+        assert!(begun.elapsed() < RETURNED_WITHIN, "{} came within {:?}", taken.len(), begun.elapsed());
+    }
+    assert!(taken.iter().all(|message| attempt(message) == 1), "what was not written does not count");
+}
+
+// 66, the same while nothing is there yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receive_that_is_cancelled_takes_nothing() {
+    let broker = Broker::shared().await;
+    broker.topic("left").await;
+    let client = broker.client("left").await;
+    let leaving = client.clone();
+    let poll = tokio::spawn(async move { leaving.receive(receive("left", "left")).await });
+    broker.until_parked("left", "left", 1).await;
+    poll.abort();
+    broker.until_parked("left", "left", 0).await;
+    client.publish("left", &["1"]).await;
+    assert_eq!(attempt(&client.take_one("left", "left").await), 1);
+}
+
+// 67, for young topics; a topic of which a GiB of other messages has made a cold one is the store's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_group_reads_a_young_topic_from_the_start() {
+    let broker = Broker::shared().await;
+    broker.topic("young").await;
+    let client = broker.client("young").await;
+    client.publish("young", &["1", "2", "3"]).await;
+    for group in ["young-a", "young-b"] {
+        let mut ids: Vec<String> = client.take("young", group, 3).await.iter().map(id).collect();
+        ids.sort();
+        assert_eq!(ids, ["1", "2", "3"], "{group}");
+    }
+    // Its position is fixed by the first receive, also by one that gets nothing it wants.
+    let request = ReceiveMessageRequest { filter_expression: by_tag("none"), ..receive("young", "young-c") };
+    let picky = client.clone();
+    let poll = tokio::spawn(async move { picky.receive(request).await });
+    broker.until_parked("young-c", "young", 1).await;
+    poll.abort();
+    assert_eq!(broker.backlog("young-c", "young").await.ready, 0);
+    client.publish("young", &["4"]).await;
+    assert_eq!(id(&client.take_one("young", "young-c").await), "4");
+}
+
+// Of the contract's section 6.5: an answer that was lost can be had again.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_attempt_gets_the_same_messages() {
+    let broker = Broker::shared().await;
+    broker.topic("again").await;
+    let client = broker.client("again").await;
+    client.publish("again", &["1", "2", "3"]).await;
+    let attempt_id = |text: &str| ReceiveMessageRequest {
+        attempt_id: Some(text.into()),
+        batch_size: 2,
+        ..receive_renewed("again", "again")
+    };
+    let first = client.receive(attempt_id("a")).await;
+    let second = client.receive(attempt_id("a")).await;
+    let facts = |received: &Received| -> Vec<(String, String, i32)> {
+        received.messages.iter().map(|m| (id(m), handle(m).to_owned(), attempt(m))).collect()
+    };
+    assert_eq!(facts(&first), facts(&second));
+    let third = client.receive(attempt_id("b")).await;
+    assert!(third.ids().iter().all(|id| !first.ids().contains(id)), "{third:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_received_is_said_in_the_first_frame() {
+    let broker = Broker::shared().await;
+    broker.topic("receivable").await;
+    let silent = PutTopicRequest { permission: Some(Permission::Write.into()), ..topic("unreadable", 1) };
+    broker.put_topic(silent).await;
+    let client = broker.client("receivable").await;
+    for (topic, group, expected, word) in [
+        ("nowhere", "g", Code::TopicNotFound, "nowhere"),
+        ("a b", "g", Code::IllegalTopic, "a b"),
+        ("receivable", "", Code::IllegalConsumerGroup, "group"),
+        ("receivable", "CID_RMQ_SYS_x", Code::IllegalConsumerGroup, "CID_RMQ_SYS_x"),
+        ("unreadable", "g", Code::Forbidden, "unreadable"),
+    ] {
+        let received = client.receive(receive(topic, group)).await;
+        assert!(received.messages.is_empty());
+        refused(&Some(received.status), expected, &[word]);
+    }
+}
