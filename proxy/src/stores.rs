@@ -11,22 +11,30 @@ use std::{
 
 use centaur_apis::{
     store::{
-        AckEntry, AckRequest, AckResult, AppendRequest, Batch, BatchResult, Error, NewMessage, PopRequest, PopResponse,
-        Reason, store_client::StoreClient,
+        AckEntry, AckRequest, AckResult, AppendRequest, AppendResponse, Batch, BatchResult, Error, NewMessage,
+        PopRequest, PopResponse, Reason, store_client::StoreClient,
     },
     transport::Transport,
 };
+use http::uri::PathAndQuery;
+use prost::Message as _;
 use tokio::{sync::oneshot, time::timeout};
-use tonic::{Response, Status};
+use tonic::{
+    Request, Response, Status,
+    codec::{BufferSettings, Codec},
+};
+use tonic_prost::{ProstDecoder, ProstEncoder};
 
 /// Calls of one kind under way at once; what arrives meanwhile shares the next one.
-const CALLS_MAX: usize = 4;
+const CALLS_MAX: usize = 32;
 /// Payload of one shared call, in bytes; a single larger entry travels alone.
 const CALL_BYTES_MAX: usize = 2 << 20;
 /// Payload waiting or under way, in bytes; more is refused as `Busy`.
 const HELD_BYTES_MAX: usize = 64 << 20;
 /// Largest answer of a store, in bytes.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// What gRPC puts before a message, in bytes.
+const FRAME_HEADER_BYTES: usize = 5;
 /// Pause before a store that does not lead is asked again.
 const LEADER_PAUSE: Duration = Duration::from_millis(100);
 
@@ -38,20 +46,16 @@ pub(crate) type Client = StoreClient<Transport>;
 pub(crate) struct Stores {
     client: Client,
     patience: Duration,
-    appends: Arc<Lane<Batch, BatchResult>>,
-    acks: Arc<Lane<AckEntry, AckResult>>,
+    appends: Arc<Lane<Transport, Batch, BatchResult>>,
+    acks: Arc<Lane<Client, AckEntry, AckResult>>,
 }
 
 impl Stores {
     /// One store group behind `transport`, whose calls may take up to `patience`.
     pub(crate) fn new(transport: Transport, patience: Duration) -> Self {
-        let client = StoreClient::new(transport).max_decoding_message_size(ANSWER_BYTES_MAX);
-        let appends = Lane::new(client.clone(), patience, |mut client, batches| {
-            Box::pin(async move {
-                let answer = client.append(AppendRequest { batches }).await?;
-                Ok(answer.into_inner().results)
-            })
-        });
+        let client = StoreClient::new(transport.clone()).max_decoding_message_size(ANSWER_BYTES_MAX);
+        let appends =
+            Lane::new(transport, patience, |client, batches| Box::pin(append(client, AppendRequest { batches })));
         let acks = Lane::new(client.clone(), patience, |mut client, entries| {
             Box::pin(async move {
                 let answer = client.ack(AckRequest { entries }).await?;
@@ -111,21 +115,52 @@ fn late(patience: Duration) -> Error {
     Error::new(Reason::UnknownOutcome, message)
 }
 
+/// Makes the generated call with a buffer of the right size: one that grows as it is filled would
+/// copy every body again, and hand it on in pieces that the other side has to join.
+async fn append(transport: Transport, request: AppendRequest) -> Result<Vec<BatchResult>, Status> {
+    let mut grpc = tonic::client::Grpc::new(transport);
+    grpc.ready().await?;
+    let path = PathAndQuery::from_static("/centaur.store.v1.Store/Append");
+    let codec = AppendCodec { bytes: request.encoded_len() };
+    let answer: Response<AppendResponse> = grpc.unary(Request::new(request), path, codec).await?;
+    Ok(answer.into_inner().results)
+}
+
+/// The generated codec of an append whose encoded size is known.
+struct AppendCodec {
+    bytes: usize,
+}
+
+impl Codec for AppendCodec {
+    type Encode = AppendRequest;
+    type Decode = AppendResponse;
+    type Encoder = ProstEncoder<AppendRequest>;
+    type Decoder = ProstDecoder<AppendResponse>;
+
+    fn encoder(&mut self) -> Self::Encoder {
+        ProstEncoder::new(BufferSettings::new(self.bytes + FRAME_HEADER_BYTES, usize::MAX))
+    }
+
+    fn decoder(&mut self) -> Self::Decoder {
+        ProstDecoder::default()
+    }
+}
+
 fn message_bytes(message: &NewMessage) -> usize {
     message.head.len() + message.properties.len() + message.body.len()
 }
 
 type Answer<R> = Pin<Box<dyn Future<Output = Result<Vec<R>, Status>> + Send>>;
-type Call<E, R> = fn(Client, Vec<E>) -> Answer<R>;
+type Call<C, E, R> = fn(C, Vec<E>) -> Answer<R>;
 
 /// Entries of many callers on their way into few calls.
 ///
 /// No timer: the first to arrive starts a task that lets everything else that is ready run once,
 /// then takes all that is waiting. Under load the calls under way make the batches.
-struct Lane<E, R> {
-    client: Client,
+struct Lane<C, E, R> {
+    client: C,
     patience: Duration,
-    call: Call<E, R>,
+    call: Call<C, E, R>,
     state: Mutex<Waiting<E, R>>,
 }
 
@@ -145,8 +180,8 @@ struct Waiter<E, R> {
     reply: oneshot::Sender<Result<Vec<R>, Error>>,
 }
 
-impl<E: Send + 'static, R: Send + 'static> Lane<E, R> {
-    fn new(client: Client, patience: Duration, call: Call<E, R>) -> Self {
+impl<C: Clone + Send + Sync + 'static, E: Send + 'static, R: Send + 'static> Lane<C, E, R> {
+    fn new(client: C, patience: Duration, call: Call<C, E, R>) -> Self {
         let state = Waiting { queue: VecDeque::new(), held_bytes: 0, tasks: 0, gathering: false };
         Self { client, patience, call, state: Mutex::new(state) }
     }
