@@ -66,7 +66,6 @@ pub(crate) struct Arguments {
 /// Runs the server until it is told to stop.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let started = Instant::now();
-    keep_pages_small();
     check_roles(&arguments.roles)?;
     let loaded = config::command::from_process(&arguments.config)?;
     let metrics = observe(&loaded.config)?;
@@ -110,9 +109,9 @@ async fn serve(start: Start) -> Result<(), Failure> {
     let (clients, operators) = (bound.clients.1, bound.operators.1);
     let running = open(&start, bound).await?;
     tokio::spawn(upkeep(start.metrics.clone()));
+    let data = roles::summary(&running.store).await;
     set_health(&running.health, ServingStatus::Serving).await;
     running.readiness.set(true);
-    let data = roles::summary(&running.store).await;
     let elapsed = start.started.elapsed();
     Banner { config: &config, is_dev: start.is_dev, clients, operators, data, elapsed }.show();
     tokio::select! {
@@ -284,13 +283,6 @@ fn observe(config: &Config) -> Result<Guard, Failure> {
     let observed =
         centaur_observability::init(&centaur_observability::Config { level: config.log.level.clone(), format, build });
     observed.map_err(|error| Failure::new(Exit::Failed, error.to_string()))
-}
-
-/// Huge pages behind the allocator would triple the memory of an idle server; under load they were
-/// measured to save no CPU.
-fn keep_pages_small() {
-    // Not every kernel can; then it costs memory and nothing else.
-    let _ = rustix::thread::disable_transparent_huge_pages(true);
 }
 
 /// Every connection is a descriptor; the soft limit is often 1,024.
