@@ -48,8 +48,8 @@ impl Messaging {
         Ok(Response::new(response))
     }
 
-    fn unsupported<T: HasStatus>(&self, rpc: Rpc) -> Answered<T> {
-        self.answer(rpc, Err(not_implemented(rpc)))
+    fn unsupported<T, R: HasStatus>(&self, rpc: Rpc, request: &Request<T>) -> Answered<R> {
+        self.answer(rpc, Err(not_implemented(rpc, request)))
     }
 
     /// SendMessage, whose request is read where it lies.
@@ -79,8 +79,12 @@ impl Messaging {
     }
 }
 
-fn not_implemented(rpc: Rpc) -> Refusal {
-    Refusal::new(v2::Code::NotImplemented, format!("{rpc:?} is not supported by this server yet"))
+/// Why a procedure that is not there yet is refused; callers without a name are told that first.
+fn not_implemented<T>(rpc: Rpc, request: &Request<T>) -> Refusal {
+    match Caller::of(request.metadata(), request.extensions()) {
+        Ok(_) => Refusal::new(v2::Code::NotImplemented, format!("{rpc:?} is not supported by this server yet")),
+        Err(refusal) => refusal,
+    }
 }
 
 #[tonic::async_trait]
@@ -147,27 +151,27 @@ impl MessagingService for Messaging {
         self.answer(Rpc::ForwardMessageToDeadLetterQueue, result)
     }
 
-    async fn pull_message(&self, _: Request<v2::PullMessageRequest>) -> Answered<Self::PullMessageStream> {
-        let refusal = not_implemented(Rpc::PullMessage);
+    async fn pull_message(&self, request: Request<v2::PullMessageRequest>) -> Answered<Self::PullMessageStream> {
+        let refusal = not_implemented(Rpc::PullMessage, &request);
         self.0.metrics.answered(Rpc::PullMessage, refusal.code);
         let content = v2::pull_message_response::Content::Status(refusal.into());
         Ok(Response::new(tokio_stream::once(Ok(v2::PullMessageResponse { content: Some(content) }))))
     }
 
-    async fn update_offset(&self, _: Request<v2::UpdateOffsetRequest>) -> Answered<v2::UpdateOffsetResponse> {
-        self.unsupported(Rpc::UpdateOffset)
+    async fn update_offset(&self, request: Request<v2::UpdateOffsetRequest>) -> Answered<v2::UpdateOffsetResponse> {
+        self.unsupported(Rpc::UpdateOffset, &request)
     }
 
-    async fn get_offset(&self, _: Request<v2::GetOffsetRequest>) -> Answered<v2::GetOffsetResponse> {
-        self.unsupported(Rpc::GetOffset)
+    async fn get_offset(&self, request: Request<v2::GetOffsetRequest>) -> Answered<v2::GetOffsetResponse> {
+        self.unsupported(Rpc::GetOffset, &request)
     }
 
-    async fn query_offset(&self, _: Request<v2::QueryOffsetRequest>) -> Answered<v2::QueryOffsetResponse> {
-        self.unsupported(Rpc::QueryOffset)
+    async fn query_offset(&self, request: Request<v2::QueryOffsetRequest>) -> Answered<v2::QueryOffsetResponse> {
+        self.unsupported(Rpc::QueryOffset, &request)
     }
 
-    async fn end_transaction(&self, _: Request<v2::EndTransactionRequest>) -> Answered<v2::EndTransactionResponse> {
-        self.unsupported(Rpc::EndTransaction)
+    async fn end_transaction(&self, request: Request<v2::EndTransactionRequest>) -> Answered<v2::EndTransactionResponse> {
+        self.unsupported(Rpc::EndTransaction, &request)
     }
 
     async fn telemetry(&self, request: Request<Streaming<v2::TelemetryCommand>>) -> Answered<Self::TelemetryStream> {
@@ -206,15 +210,15 @@ impl MessagingService for Messaging {
         self.answer(Rpc::ChangeInvisibleDuration, result)
     }
 
-    async fn recall_message(&self, _: Request<v2::RecallMessageRequest>) -> Answered<v2::RecallMessageResponse> {
-        self.unsupported(Rpc::RecallMessage)
+    async fn recall_message(&self, request: Request<v2::RecallMessageRequest>) -> Answered<v2::RecallMessageResponse> {
+        self.unsupported(Rpc::RecallMessage, &request)
     }
 
     async fn sync_lite_subscription(
         &self,
-        _: Request<v2::SyncLiteSubscriptionRequest>,
+        request: Request<v2::SyncLiteSubscriptionRequest>,
     ) -> Answered<v2::SyncLiteSubscriptionResponse> {
-        self.unsupported(Rpc::SyncLiteSubscription)
+        self.unsupported(Rpc::SyncLiteSubscription, &request)
     }
 }
 

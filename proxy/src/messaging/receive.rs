@@ -16,7 +16,7 @@ use centaur_apis::{
 use prost::Message as _;
 use prost_types::Timestamp;
 use tokio_stream::Stream;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
 use crate::{
     Inner,
@@ -33,6 +33,11 @@ use crate::{
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
 /// When messages that were leased but not written become visible again, in ms.
 const RELEASE_MS: u64 = 1_000;
+
+/// Room for an answer without messages, in bytes.
+const EMPTY_ANSWER_BYTES: usize = 256;
+/// Frames are handed on together up to this size, in bytes.
+const YIELD_BYTES: usize = 32 << 10;
 
 /// Takes messages for a consumer; waits for some if there are none.
 ///
@@ -245,6 +250,11 @@ impl Encoder for ReceiveCodec {
         };
         let response = ReceiveMessageResponse { content: Some(content) };
         response.encode(out).map_err(|error| tonic::Status::internal(error.to_string()))
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        // Enough for an answer without messages; each message makes the room it needs.
+        BufferSettings::new(EMPTY_ANSWER_BYTES, YIELD_BYTES)
     }
 }
 

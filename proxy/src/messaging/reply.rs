@@ -7,7 +7,7 @@ use prost::{
     Message as _,
     encoding::{WireType, encode_key, encode_varint, encoded_len_varint},
 };
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
 use crate::refusal::{self, Refusal};
 
@@ -25,6 +25,11 @@ const ENTRY_OFFSET: u32 = 4;
 /// All of their keys take one byte, and so does the length of the status.
 const KEY: usize = 1;
 const STATUS_BYTES: usize = KEY + 1 + OK.len();
+
+/// Room for the reply to one message, in bytes.
+const REPLY_BYTES: usize = 256;
+/// Buffers handed on at this size, in bytes.
+const YIELD_BYTES: usize = 32 << 10;
 
 /// How a send went.
 #[derive(Debug)]
@@ -135,6 +140,10 @@ impl Encoder for SendCodec {
             Reply::Other(response) => response.encode(out).map_err(|error| tonic::Status::internal(error.to_string())),
         }
     }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        BufferSettings::new(REPLY_BYTES, YIELD_BYTES)
+    }
 }
 
 impl Decoder for SendCodec {
@@ -143,6 +152,11 @@ impl Decoder for SendCodec {
 
     fn decode(&mut self, bytes: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, tonic::Status> {
         Ok(Some(bytes.copy_to_bytes(bytes.remaining())))
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        // None in advance: a request mostly comes in one piece, which makes it just large enough.
+        BufferSettings::new(0, YIELD_BYTES)
     }
 }
 

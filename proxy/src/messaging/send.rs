@@ -57,7 +57,7 @@ fn check<'a>(messages: &[Published<'a>], limits: Limits, now_ms: u64) -> Result<
     };
     let (_, topic) = first.topic;
     validate::topic_name(topic)?;
-    if let Some(other) = messages.iter().find(|message| message.topic != first.topic) {
+    if let Some(other) = messages[1..].iter().find(|message| message.topic != first.topic) {
         let text = format!("messages have the topics {topic:?} and {:?}; one request is for one topic", other.topic.1);
         return Err(Refusal::new(Code::MessageCorrupted, text));
     }
