@@ -6,11 +6,15 @@ fn seg(base: Lsn) -> PathBuf {
     segment::path(Path::new(DIR), base)
 }
 
-/// Several sealed segments and an open one, closed in order.
+/// Several sealed segments and an open one, every block synced, closed in order.
 fn long() -> (FaultyDisk, Vec<Remembered>, Vec<SegmentInfo>) {
     let disk = FaultyDisk::default();
     let mut opened = open_on(&disk).expect("opens");
-    let blocks = (1..130).map(|seed| append(&mut opened.log, &body(39, 16), seed).expect("appends")).collect();
+    let mut blocks = Vec::new();
+    for seed in 1..130 {
+        blocks.push(append(&mut opened.log, &body(39, 16), seed).expect("appends"));
+        opened.log.sync().expect("syncs");
+    }
     let segments = opened.log.segments();
     assert!(segments.len() >= 4);
     opened.log.close().expect("closes");
