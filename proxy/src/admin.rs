@@ -44,13 +44,17 @@ macro_rules! forward {
 #[tonic::async_trait]
 impl Admin for Operators {
     async fn put_topic(&self, request: Request<store::PutTopicRequest>) -> Answered<store::PutTopicResponse> {
-        self.0.routes.forget_topic(&request.get_ref().name);
-        forward!(self, request, put_topic)
+        let name = request.get_ref().name.clone();
+        let answer = forward!(self, request, put_topic);
+        self.0.routes.forget_topic(&name);
+        answer
     }
 
     async fn delete_topic(&self, request: Request<store::DeleteTopicRequest>) -> Answered<store::DeleteTopicResponse> {
-        self.0.routes.forget_topic(&request.get_ref().name);
-        forward!(self, request, delete_topic)
+        let name = request.get_ref().name.clone();
+        let answer = forward!(self, request, delete_topic);
+        self.0.routes.forget_topic(&name);
+        answer
     }
 
     async fn list_topics(&self, request: Request<store::ListTopicsRequest>) -> Answered<store::ListTopicsResponse> {
@@ -65,13 +69,17 @@ impl Admin for Operators {
     }
 
     async fn put_group(&self, request: Request<store::PutGroupRequest>) -> Answered<store::PutGroupResponse> {
-        self.0.routes.forget_group(&request.get_ref().name);
-        forward!(self, request, put_group)
+        let name = request.get_ref().name.clone();
+        let answer = forward!(self, request, put_group);
+        self.0.routes.forget_group(&name);
+        answer
     }
 
     async fn delete_group(&self, request: Request<store::DeleteGroupRequest>) -> Answered<store::DeleteGroupResponse> {
-        self.0.routes.forget_group(&request.get_ref().name);
-        forward!(self, request, delete_group)
+        let name = request.get_ref().name.clone();
+        let answer = forward!(self, request, delete_group);
+        self.0.routes.forget_group(&name);
+        answer
     }
 
     async fn list_groups(&self, request: Request<store::ListGroupsRequest>) -> Answered<store::ListGroupsResponse> {
