@@ -170,7 +170,10 @@ impl MessagingService for Messaging {
         self.unsupported(Rpc::QueryOffset, &request)
     }
 
-    async fn end_transaction(&self, request: Request<v2::EndTransactionRequest>) -> Answered<v2::EndTransactionResponse> {
+    async fn end_transaction(
+        &self,
+        request: Request<v2::EndTransactionRequest>,
+    ) -> Answered<v2::EndTransactionResponse> {
         self.unsupported(Rpc::EndTransaction, &request)
     }
 
