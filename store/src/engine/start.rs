@@ -73,11 +73,12 @@ impl Engine {
         };
         let mut opened = log::open(options, io)?;
         let (state, replayed) = recover(&config, &mut opened.log, &opened.reader, &opened.recovery.segments)?;
+        let is_new = opened.log.next() == Lsn(0);
         let recovered_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         metrics::recovery(started.elapsed().as_secs_f64());
         let facts = Facts {
             recovered_ms,
-            was_clean: opened.recovery.was_clean,
+            was_clean: opened.recovery.was_clean || is_new,
             replayed,
             cut: opened.recovery.cut.map(|(at, bytes)| (at.0, bytes)),
         };
@@ -162,8 +163,9 @@ fn recover(config: &Config, log: &mut Log, reader: &Reader, segments: &[SegmentI
 fn open_or_rebuild(config: &Config, reader: &Reader, segment: &SegmentInfo) -> Result<Option<Run>, OpenError> {
     let path = run_path(&config.data_dir, segment.base);
     match Run::open(&path) {
-        Ok(run) => return Ok(Some(run)),
-        Err(error) => tracing::warn!(path = %path.display(), %error, "index run is rebuilt from its segment"),
+        Ok(run) if (run.base(), run.end()) == (segment.base, segment.end) => return Ok(Some(run)),
+        Ok(_) => tracing::warn!(path = %path.display(), "index run belongs to another segment and is made again"),
+        Err(error) => tracing::warn!(path = %path.display(), %error, "index run is made again from its segment"),
     }
     let mut open = Open::default();
     each_record(reader, segment.base, segment.end, &mut |lsn, length, record| {
