@@ -230,6 +230,13 @@ async fn a_message_that_says_nothing_still_has_all_that_clients_need() {
     assert_eq!((&system.tag, system.keys.len(), received.user_properties.len()), (&None, 0, 0));
 }
 
+/// A client with the smallest windows there are: nearly nothing is on its way before it is read.
+async fn narrow_client(broker: &Broker, id: &str) -> Client {
+    let endpoint = Endpoint::from_shared(format!("http://{}", broker.server.clients())).expect("an address");
+    let endpoint = endpoint.initial_stream_window_size(65_535).initial_connection_window_size(65_535);
+    Client::new(endpoint.connect().await.expect("connected"), id)
+}
+
 // 66
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_a_client_did_not_wait_for_come_back_at_once() {
@@ -242,10 +249,7 @@ async fn messages_a_client_did_not_wait_for_come_back_at_once() {
         large.body = vec![b'x'; 200 << 10].into();
         other.store(vec![large]).await;
     }
-    // With the smallest windows there are, nearly nothing is on its way before it is read.
-    let endpoint = Endpoint::from_shared(format!("http://{}", broker.server.clients())).expect("an address");
-    let endpoint = endpoint.initial_stream_window_size(65_535).initial_connection_window_size(65_535);
-    let client = Client::new(endpoint.connect().await.expect("connected"), "cancelled");
+    let client = narrow_client(&broker, "cancelled").await;
     let mut rpc = client.rpc.clone();
     let mut stream = rpc.receive_message(client.request(receive("cancelled", "cancelled"))).await.expect("ok").into_inner();
     let first = stream.message().await.expect("a frame").and_then(|frame| frame.content);
@@ -261,6 +265,35 @@ async fn messages_a_client_did_not_wait_for_come_back_at_once() {
         assert!(begun.elapsed() < RETURNED_WITHIN, "{} came within {:?}", taken.len(), begun.elapsed());
     }
     assert!(taken.iter().all(|message| attempt(message) == 1), "what was not written does not count");
+}
+
+// 66
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_of_a_lost_connection_come_back_at_once() {
+    const MESSAGES: usize = 32;
+    let broker = Broker::shared().await;
+    broker.topic("lost").await;
+    let other = broker.client("lost-other").await;
+    for i in 0..MESSAGES {
+        let mut large = message("lost", &format!("{i}"));
+        large.body = vec![b'x'; 100 << 10].into();
+        other.store(vec![large]).await;
+    }
+    let client = narrow_client(&broker, "lost").await;
+    let request = client.request(receive("lost", "lost"));
+    let mut rpc = client.rpc.clone();
+    let mut stream = rpc.receive_message(request).await.expect("ok").into_inner();
+    // The status and one message: the answer is on its way.
+    let read = [stream.message().await.expect("a frame"), stream.message().await.expect("a frame")];
+    assert!(matches!(read[1].as_ref().and_then(|f| f.content.as_ref()), Some(Content::Message(_))), "{read:?}");
+    drop((stream, rpc, client));
+    let begun = Instant::now();
+    let mut taken = Vec::new();
+    while taken.len() < MESSAGES - 4 {
+        taken.extend(other.receive(receive("lost", "lost")).await.messages);
+        assert!(begun.elapsed() < RETURNED_WITHIN, "{} came within {:?}", taken.len(), begun.elapsed());
+    }
+    assert!(broker.backlog("lost", "lost").await.in_flight >= MESSAGES as u64, "what was read stays leased");
 }
 
 // 66, the same while nothing is there yet.
@@ -337,8 +370,11 @@ async fn what_cannot_be_received_is_said_in_the_first_frame() {
         ("receivable", "CID_RMQ_SYS_x", Code::IllegalConsumerGroup, "CID_RMQ_SYS_x"),
         ("unreadable", "g", Code::Forbidden, "unreadable"),
     ] {
+        let begun = Instant::now();
         let received = client.receive(receive(topic, group)).await;
         assert!(received.messages.is_empty());
         refused(&Some(received.status), expected, &[word]);
+        // Some clients ask again at once, and for ever.
+        assert!(begun.elapsed() >= Duration::from_millis(99), "{:?}", begun.elapsed());
     }
 }

@@ -68,6 +68,9 @@ async fn a_route_has_every_queue_in_the_same_order() {
     for _ in 0..10 {
         assert_eq!(client.route(ask("route")).await, first);
     }
+    let tenant = Some(Resource { resource_namespace: "tenant".into(), name: "route".into() });
+    let theirs = client.route(QueryRouteRequest { topic: tenant.clone(), endpoints: None }).await;
+    assert!(theirs.message_queues.iter().all(|queue| queue.topic == tenant), "{theirs:?}");
     let empty = QueryRouteRequest { endpoints: Some(Endpoints::default()), ..ask("route") };
     assert_eq!(client.route(empty).await, first);
 }

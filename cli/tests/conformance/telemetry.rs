@@ -29,6 +29,20 @@ async fn a_stream_is_accepted_before_anything_is_said() {
     timeout(PROMPT, client.telemetry()).await.expect("headers come before the first frame");
 }
 
+// Of the contract's section 1.4: some clients ask for the longest time there is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_may_be_wanted_for_years() {
+    let broker = Broker::shared().await;
+    let client = broker.client("years").await;
+    for years in ["31536000S", "99999999H"] {
+        let (say, said) = tokio::sync::mpsc::channel(1);
+        let mut request = client.request(tokio_stream::wrappers::ReceiverStream::new(said));
+        request.metadata_mut().insert("grpc-timeout", years.parse().expect("ASCII"));
+        let heard = client.rpc.clone().telemetry(request).await.expect("the stream opens").into_inner();
+        Line { say, heard }.settle(producer(&[])).await;
+    }
+}
+
 // 20, 21, 22
 #[tokio::test(flavor = "multi_thread")]
 async fn producers_are_told_how_to_send_each_time_they_ask() {

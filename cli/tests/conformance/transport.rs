@@ -7,16 +7,25 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use centaur_apis::v2::{receive_message_response::Content, *};
 use hyper_util::rt::TokioIo;
+use rustls::{
+    ClientConfig, DigitallySignedStruct, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    pki_types::{CertificateDer, ServerName, UnixTime},
+};
+use tokio::time::Instant;
+use tokio_rustls::TlsConnector;
 use tonic::{
     Request,
     transport::{Channel, Endpoint},
 };
 
 use super::{broker::Broker, client::*};
+use crate::harness::Server;
 
 /// A connection that is never made anew unseen: the number says how often it was.
 pub async fn counted_channel(address: SocketAddr, endpoint: Endpoint) -> (Channel, Arc<AtomicUsize>) {
@@ -34,6 +43,81 @@ async fn counted_client(broker: &Broker, id: &str) -> (Client, Arc<AtomicUsize>)
     let endpoint = Endpoint::from_static("http://localhost");
     let (channel, connections) = counted_channel(broker.server.clients(), endpoint).await;
     (Client::new(channel, id), connections)
+}
+
+/// Trusts whoever answers, as some official clients do.
+#[derive(Debug)]
+struct Trusting;
+
+impl ServerCertVerifier for Trusting {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        rustls::crypto::ring::default_provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// A connection by TLS that insists on HTTP/2 being agreed on.
+async fn tls_channel(address: SocketAddr) -> Channel {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().expect("versions");
+    let mut config =
+        config.dangerous().with_custom_certificate_verifier(Arc::new(Trusting)).with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let connector = TlsConnector::from(Arc::new(config));
+    let connect = move |_| {
+        let connector = connector.clone();
+        async move {
+            let stream = tokio::net::TcpStream::connect(address).await?;
+            let name = ServerName::try_from("any.name").expect("a name");
+            let stream = connector.connect(name, stream).await?;
+            assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+            std::io::Result::Ok(TokioIo::new(stream))
+        }
+    };
+    let endpoint = Endpoint::from_static("http://localhost");
+    endpoint.connect_with_connector(tower::service_fn(connect)).await.expect("TLS is spoken")
+}
+
+// 1, 2
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_and_plaintext_clients_share_a_port_and_a_topic() {
+    let broker = Broker::shared().await;
+    broker.topic("tls").await;
+    let plain = broker.client("tls-plain").await;
+    let secret = Client::new(tls_channel(broker.server.clients()).await, "tls-secret");
+    secret.publish("tls", &["1"]).await;
+    let taken = plain.take_one("tls", "tls").await;
+    assert_eq!(secret.ack_one("tls", "tls", handle(&taken)).await, Code::Ok);
+    plain.publish("tls", &["2"]).await;
+    assert_eq!(id(&secret.take_one("tls", "tls").await), "2");
 }
 
 // 3
@@ -180,4 +264,19 @@ async fn pulls_and_offsets_are_answered() {
     assert!(matches!(first, Some(pull_message_response::Content::Status(_))), "{first:?}");
     assert_eq!(client.heartbeat(ClientType::Producer, "").await, Code::Ok);
     assert_eq!(connections.load(Ordering::Relaxed), 1);
+}
+
+// Of the contract's section 1.2: a planned stop is no error to those who wait.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopping_server_ends_waiting_receives_well() {
+    let broker = Broker::of(Arc::new(Server::start())).await;
+    broker.topic("stopping").await;
+    let client = broker.client("stopping").await;
+    let request = ReceiveMessageRequest { long_polling_timeout: Some(seconds(20)), ..receive("stopping", "stopping") };
+    let poll = tokio::spawn(async move { client.receive(request).await });
+    broker.until_parked("stopping", "stopping", 1).await;
+    let begun = Instant::now();
+    broker.server.signal("TERM");
+    assert_eq!(poll.await.expect("no panic").code(), Code::MessageNotFound);
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }
