@@ -23,6 +23,7 @@ pub struct Random(pub u64);
 impl Random {
     /// The next number.
     #[allow(clippy::should_implement_trait)] // it has no end to iterate to
+    /// The next number.
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -31,6 +32,7 @@ impl Random {
     }
 
     /// A number below `bound`.
+    /// The next number, made smaller than `bound`.
     pub fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }
@@ -123,6 +125,7 @@ impl FaultyDisk {
     }
 
     /// Limits the bytes of all files together; none: as good as endless.
+    /// Says how many bytes all files may have together; none: as many as they like.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.world().capacity = bytes;
     }

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use centaur_apis::units::Lsn;
+use centaur_apis::{names::StoreGroupName, units::Lsn};
 
 use super::{
     Opened, Options, Recovery,
@@ -15,10 +15,10 @@ use super::{
     identity::{self, Identity},
     io::{Io, Lock, LockGuard},
     position::{self, Cut, Position, PositionFile},
-    segment::{self, Segment},
+    segment::{self, Home, Segment},
     space::Space,
     survey::{Survey, bases, survey},
-    writer::{self, Log},
+    writer::{self, Log, Recovered},
 };
 
 /// Bytes rewritten at a time.
@@ -29,34 +29,29 @@ const STEP: usize = 1 << 20;
 /// Shape: everything in the log given back is durable, and confirmed as far as one node can tell.
 /// Errors: see [`OpenError`]; each says what an operator can do.
 pub fn open(options: Options, io: Arc<dyn Io>) -> Result<Opened, OpenError> {
-    let dir = &options.dir.clone();
-    let lock = lock(&*io, dir)?;
+    let Options { dir, store_group, segment_bytes, tail_bytes, salvage } = options;
+    let lock = lock(&*io, &dir)?;
     let log_dir = dir.join("log");
     io.create_dir(&log_dir).context("create", &log_dir)?;
-    let identity = identify(&*io, &options)?;
-    let clean_end = read_clean_marker(&*io, dir)?;
+    let identity = identify(&*io, &dir, &store_group)?;
+    let clean_end = read_clean_marker(&*io, &dir)?;
     let was_clean = clean_end.is_some();
-    let path = position::path(dir);
-    let (slots, position) = PositionFile::load(&*io, dir, identity.log_id).context("read", &path)?;
-    let mut recoverer = Recoverer { io: &io, dir, log_id: identity.log_id, slots };
+    let path = position::path(&dir);
+    let (slots, position) = PositionFile::load(&*io, &dir, identity.log_id).context("read", &path)?;
+    let home = Home { io, dir, log_id: identity.log_id };
+    let mut recoverer = Recoverer { home: &home, slots };
     let position = recoverer.finish_cut(position.unwrap_or_default())?;
-    let found = survey(&io, dir, &identity.log_id, position.durable.max(clean_end.unwrap_or_default()))?;
-    let found = decide(found, options.salvage)?;
+    let found = survey(&home, position.durable.max(clean_end.unwrap_or_default()))?;
+    let found = decide(found, salvage)?;
     recoverer.remove_clean_marker(was_clean)?;
     let cut = recoverer.cut(&found, position)?;
     recoverer.make_durable(&found)?;
     let slots = recoverer.slots;
-    let space = Space::start(Arc::clone(&io), dir, options.segment_bytes).context("measure", dir)?;
-    let recovered = writer::Recovered { found, slots, space, identity, lock, was_cut: cut.is_some() };
-    let (log, reader) = Log::start(recovered, io, options)?;
+    let space = Space::start(Arc::clone(&home.io), &home.dir, segment_bytes).context("measure", &home.dir)?;
+    let recovered = Recovered { home, found, slots, space, lock, was_cut: cut.is_some() };
+    let (log, reader) = Log::start(recovered, tail_bytes)?;
     let recovery = Recovery { was_clean, cut, last_store_ms: log.last_store_ms(), segments: log.segments() };
-    tracing::info!(
-        dir = %dir.display(),
-        end_lsn = log.next().0,
-        segments = recovery.segments.len(),
-        was_clean,
-        "log opened"
-    );
+    tracing::info!(end_lsn = log.next().0, segments = recovery.segments.len(), was_clean, "log opened");
     Ok(Opened { log, reader, recovery })
 }
 
@@ -70,16 +65,15 @@ fn lock(io: &dyn Io, dir: &Path) -> Result<Box<dyn LockGuard>, OpenError> {
     }
 }
 
-fn identify(io: &dyn Io, options: &Options) -> Result<Identity, OpenError> {
-    let dir = options.dir.as_path();
+fn identify(io: &dyn Io, dir: &Path, store_group: &StoreGroupName) -> Result<Identity, OpenError> {
     if let Some(identity) = Identity::load(io, dir)? {
-        identity.check(&options.store_group, dir)?;
+        identity.check(store_group, dir)?;
         return Ok(identity);
     }
     if !bases(io, dir)?.is_empty() {
         return Err(OpenError::Identity { path: identity::path(dir), problem: "is missing beside a log" });
     }
-    let identity = Identity::new(&options.store_group);
+    let identity = Identity::new(store_group);
     identity.store(io, dir)?;
     tracing::info!(dir = %dir.display(), store_group = identity.store_group, "log made");
     Ok(identity)
@@ -113,9 +107,7 @@ fn decide(mut found: Survey, salvage: bool) -> Result<Survey, OpenError> {
 }
 
 struct Recoverer<'a> {
-    io: &'a Arc<dyn Io>,
-    dir: &'a Path,
-    log_id: [u8; 16],
+    home: &'a Home,
     slots: PositionFile,
 }
 
@@ -136,9 +128,9 @@ impl Recoverer<'_> {
         if !was_clean {
             return Ok(());
         }
-        let path = self.dir.join(writer::CLEAN);
-        self.io.remove(&path).context("remove", &path)?;
-        self.io.sync_dir(self.dir).context("sync", self.dir)
+        let path = self.home.dir.join(writer::CLEAN);
+        self.home.io.remove(&path).context("remove", &path)?;
+        self.home.io.sync_dir(&self.home.dir).context("sync", &self.home.dir)
     }
 
     /// Cuts what cannot be kept: first the intent, then the work, so that it is never half done.
@@ -156,17 +148,18 @@ impl Recoverer<'_> {
     /// Removes the segments behind the cut, newest first, and makes the rest of its own zero. The
     /// file keeps its length, so that no mapping of it ever faults.
     fn carry_out(&self, cut: Cut) -> Result<(), OpenError> {
-        let behind: Vec<_> = bases(&**self.io, self.dir)?.into_iter().filter(|base| *base > cut.segment).collect();
+        let behind: Vec<_> =
+            bases(&*self.home.io, &self.home.dir)?.into_iter().filter(|base| *base > cut.segment).collect();
         for base in behind.into_iter().rev() {
-            remove_if_there(&**self.io, &segment::run_path(self.dir, base))?;
-            remove_if_there(&**self.io, &segment::path(self.dir, base))?;
+            remove_if_there(&*self.home.io, &segment::run_path(&self.home.dir, base))?;
+            remove_if_there(&*self.home.io, &segment::path(&self.home.dir, base))?;
         }
         // The run of a segment that is open again would not know what comes.
-        remove_if_there(&**self.io, &segment::run_path(self.dir, cut.segment))?;
-        let log_dir = self.dir.join("log");
-        self.io.sync_dir(&log_dir).context("sync", &log_dir)?;
-        let path = segment::path(self.dir, cut.segment);
-        let opened = Segment::load(self.io, self.dir, cut.segment, &self.log_id).context("read", &path)?;
+        remove_if_there(&*self.home.io, &segment::run_path(&self.home.dir, cut.segment))?;
+        let log_dir = self.home.dir.join("log");
+        self.home.io.sync_dir(&log_dir).context("sync", &log_dir)?;
+        let path = segment::path(&self.home.dir, cut.segment);
+        let opened = Segment::load(self.home, cut.segment).context("read", &path)?;
         let problem = "the segment of an unfinished cut is damaged";
         let damaged = || OpenError::Damaged { path: path.clone(), at: cut.at, problem };
         let segment =
@@ -183,11 +176,11 @@ impl Recoverer<'_> {
         let Some((last, before)) = found.segments.split_last() else { return Ok(()) };
         for one in before.iter().filter(|one| !one.sealed) {
             tracing::warn!(base_lsn = one.segment.base().0, "footer was damaged and is written again");
-            one.segment.write_footer(&one.contents, &self.log_id).context("write", &one.segment.path)?;
+            one.segment.write_footer(&one.contents, &self.home.log_id).context("write", &one.segment.path)?;
         }
         let path = &last.segment.path;
         if last.sealed && found.cut().is_none() {
-            last.segment.write_footer(&last.contents, &self.log_id).context("write", path)?;
+            last.segment.write_footer(&last.contents, &self.home.log_id).context("write", path)?;
         } else if found.durable < found.tip.lsn {
             rewrite(&last.segment, found.durable.max(last.segment.base()), found.tip.lsn).context("rewrite", path)?;
         }
@@ -195,7 +188,7 @@ impl Recoverer<'_> {
     }
 
     fn write_position(&mut self, position: Position) -> Result<(), OpenError> {
-        let written = self.slots.write(&**self.io, position).and_then(|()| self.slots.sync());
+        let written = self.slots.write(&*self.home.io, position).and_then(|()| self.slots.sync());
         written.context("write", self.slots.path())
     }
 }

@@ -22,6 +22,15 @@ const SUFFIX: &str = ".seg";
 /// A file this small holds no block worth having.
 pub(super) const FILE_BYTES_MIN: u64 = 64 << 10;
 
+/// Where the files of one log are, and whose they are.
+#[derive(Clone, Debug)]
+pub(super) struct Home {
+    pub io: Arc<dyn Io>,
+    /// The data directory.
+    pub dir: PathBuf,
+    pub log_id: [u8; 16],
+}
+
 /// One segment. It holds no open file: a long log has more segments than a process may have
 /// descriptors.
 pub(super) struct Segment {
@@ -43,23 +52,24 @@ struct Slice {
 }
 
 impl Segment {
-    pub(super) fn new(io: Arc<dyn Io>, path: PathBuf, header: page::Header, log_id: &[u8; 16]) -> Self {
-        let seed = block::seed(log_id, header.start.lsn);
-        Self { path, header, seed, io, map: RwLock::new(None) }
+    pub(super) fn new(home: &Home, header: page::Header) -> Self {
+        let base = header.start.lsn;
+        let (path, seed) = (path(&home.dir, base), block::seed(&home.log_id, base));
+        Self { path, header, seed, io: Arc::clone(&home.io), map: RwLock::new(None) }
     }
 
     /// Reads the first page of a file; none if that is not one of this log with this base.
-    pub(super) fn load(io: &Arc<dyn Io>, dir: &Path, base: Lsn, log_id: &[u8; 16]) -> io::Result<Option<Self>> {
-        let path = path(dir, base);
-        let file = io.open(&path)?;
+    pub(super) fn load(home: &Home, base: Lsn) -> io::Result<Option<Self>> {
+        let file = home.io.open(&path(&home.dir, base))?;
         let file_bytes = file.bytes()?;
         if file_bytes < FILE_BYTES_MIN {
             return Ok(None);
         }
         let mut bytes = [0; PAGE];
         file.read_exact_at(&mut bytes, 0)?;
-        let header = page::Header::decode(&bytes, log_id).filter(|h| h.start.lsn == base && h.file_bytes == file_bytes);
-        Ok(header.map(|header| Self::new(Arc::clone(io), path, header, log_id)))
+        let header = page::Header::decode(&bytes, &home.log_id);
+        let header = header.filter(|header| header.start.lsn == base && header.file_bytes == file_bytes);
+        Ok(header.map(|header| Self::new(home, header)))
     }
 
     /// Opens the file.

@@ -220,6 +220,9 @@ impl Preparer {
         match made {
             Ok(file) => Ok(Spare { file, path: path.to_owned(), bytes }),
             Err(error) => {
+                // Whatever was made must not take what little room there is; if nothing was, so much
+                // the better.
+                let _ = self.io.remove(path);
                 if !is_full(&error) {
                     metrics::failed("allocate");
                     tracing::warn!(path = %path.display(), bytes, %error, "file cannot be allocated");

@@ -20,7 +20,7 @@ use super::{
     page::Footer,
     position::Cut,
     record::ALIGNMENT,
-    segment::{self, Segment},
+    segment::{self, Home, Segment},
     walk::Walk,
 };
 
@@ -75,24 +75,24 @@ impl Survey {
 }
 
 /// Looks at all segments of a log. `durable` is what the SYNC file says.
-pub(super) fn survey(io: &Arc<dyn Io>, dir: &Path, log_id: &[u8; 16], durable: Lsn) -> Result<Survey, OpenError> {
-    let bases = bases(&**io, dir)?;
+pub(super) fn survey(home: &Home, durable: Lsn) -> Result<Survey, OpenError> {
+    let bases = bases(&*home.io, &home.dir)?;
     let mut survey = Survey {
         segments: Vec::with_capacity(bases.len()),
-        tip: Tip::genesis(log_id),
+        tip: Tip::genesis(&home.log_id),
         durable: Lsn(0),
         dropped: Vec::new(),
         dropped_bytes: 0,
         damage: None,
     };
     for (i, &base) in bases.iter().enumerate() {
-        if let Err(damage) = survey.add(io, dir, log_id, base)? {
+        if let Err(damage) = survey.add(home, base)? {
             survey.damage = Some(damage);
             survey.dropped = bases[i..].to_vec();
             break;
         }
     }
-    survey.look_behind_the_end(&**io, dir, durable)?;
+    survey.look_behind_the_end(home, durable)?;
     Ok(survey)
 }
 
@@ -107,16 +107,10 @@ pub(super) fn bases(io: &dyn Io, dir: &Path) -> Result<Vec<Lsn>, OpenError> {
 
 impl Survey {
     /// Adds one more segment; the inner error says why it cannot follow.
-    fn add(
-        &mut self,
-        io: &Arc<dyn Io>,
-        dir: &Path,
-        log_id: &[u8; 16],
-        base: Lsn,
-    ) -> Result<Result<(), OpenError>, OpenError> {
-        let path = segment::path(dir, base);
+    fn add(&mut self, home: &Home, base: Lsn) -> Result<Result<(), OpenError>, OpenError> {
+        let path = segment::path(&home.dir, base);
         let damaged = |at, path: &Path, problem| Ok(Err(OpenError::Damaged { path: path.to_owned(), at, problem }));
-        let Some(segment) = Segment::load(io, dir, base, log_id).context("read", &path)? else {
+        let Some(segment) = Segment::load(home, base).context("read", &path)? else {
             return damaged(base, &path, "the first page of the segment is damaged");
         };
         if let Some(last) = self.segments.last()
@@ -129,7 +123,7 @@ impl Survey {
             };
         }
         let segment = Arc::new(segment);
-        let footer = segment.read_footer(log_id).context("read", &path)?;
+        let footer = segment.read_footer(&home.log_id).context("read", &path)?;
         let sealed = footer.is_some();
         let (contents, durable) = match footer {
             Some(footer) => (footer, footer.end.lsn),
@@ -142,7 +136,7 @@ impl Survey {
     }
 
     /// Looks for what lies behind the end, and whether it shows that synced data is missing.
-    fn look_behind_the_end(&mut self, io: &dyn Io, dir: &Path, durable: Lsn) -> Result<(), OpenError> {
+    fn look_behind_the_end(&mut self, home: &Home, durable: Lsn) -> Result<(), OpenError> {
         let end = self.tip.lsn;
         let mut claimed = durable;
         if let Some(last) = self.segments.last().filter(|last| !last.sealed) {
@@ -151,14 +145,14 @@ impl Survey {
             self.dropped_bytes = leftovers.bytes;
         }
         for &base in &self.dropped {
-            let path = segment::path(dir, base);
-            let bytes = io.open(&path).and_then(|file| file.bytes()).context("read", &path)?;
+            let path = segment::path(&home.dir, base);
+            let bytes = home.io.open(&path).and_then(|file| file.bytes()).context("read", &path)?;
             self.dropped_bytes += bytes;
         }
         if claimed > end && self.damage.is_none() {
             let (path, problem) = match self.segments.last() {
                 Some(last) if !last.sealed => (last.segment.path.clone(), "synced blocks are missing or damaged"),
-                _ => (segment::path(dir, end), "the segment is missing"),
+                _ => (segment::path(&home.dir, end), "the segment is missing"),
             };
             self.damage = Some(OpenError::Damaged { path, at: end, problem });
         }

@@ -15,17 +15,16 @@ use bytes::Bytes;
 use centaur_apis::units::{Lsn, Term};
 
 use super::{
-    Options, SegmentInfo,
+    SegmentInfo,
     block::{BLOCK_HEADER_BYTES, Header, Tip, is_aligned},
     error::{Context as _, Failure, OpenError},
-    identity::Identity,
-    io::{File, Io, LockGuard, is_full},
+    io::{File, LockGuard, is_full},
     metrics,
     page::{self, Footer},
     position::{Position, PositionFile},
     reader::{Reader, Shared},
     record::checksum,
-    segment::{self, Segment},
+    segment::{self, Home, Segment},
     space::{DiskStage, Space, Spare},
     survey::Survey,
     tail::Tail,
@@ -48,9 +47,7 @@ pub struct Appended {
 /// The writing half: blocks in, positions out. Everything blocks.
 #[derive(Debug)]
 pub struct Log {
-    io: Arc<dyn Io>,
-    dir: PathBuf,
-    identity: Identity,
+    home: Home,
     shared: Arc<Shared>,
     /// The open segment, and what it holds so far.
     open: Arc<Segment>,
@@ -69,10 +66,10 @@ pub struct Log {
 
 /// A recovered directory.
 pub(super) struct Recovered {
+    pub home: Home,
     pub found: Survey,
     pub slots: PositionFile,
     pub space: Space,
-    pub identity: Identity,
     pub lock: Box<dyn LockGuard>,
     /// The last segment found is to be open, whatever it was.
     pub was_cut: bool,
@@ -80,10 +77,9 @@ pub(super) struct Recovered {
 
 impl Log {
     /// Goes on where a recovered log ends.
-    pub(super) fn start(recovered: Recovered, io: Arc<dyn Io>, options: Options) -> Result<(Self, Reader), OpenError> {
-        let Recovered { mut found, slots, space, identity, lock, was_cut } = recovered;
+    pub(super) fn start(recovered: Recovered, tail_bytes: usize) -> Result<(Self, Reader), OpenError> {
+        let Recovered { home, mut found, slots, space, lock, was_cut } = recovered;
         let tip = found.tip;
-        let dir = options.dir;
         let last_is_open = found.segments.last().is_some_and(|last| !last.sealed || was_cut);
         let kept = if last_is_open { found.segments.pop() } else { None };
         let (open, file, contents) = match kept {
@@ -92,8 +88,8 @@ impl Log {
                 (last.segment, file, last.contents)
             }
             None => {
-                let made = space.take().and_then(|spare| make_segment(&io, &dir, spare, tip, &identity));
-                let (open, file) = made.map_err(|error| no_segment(&dir, space.segment_bytes(), error))?;
+                let made = space.take().and_then(|spare| make_segment(&home, spare, tip));
+                let (open, file) = made.map_err(|error| no_segment(&home.dir, space.segment_bytes(), error))?;
                 (open, file, empty(tip))
             }
         };
@@ -101,15 +97,13 @@ impl Log {
         let segments = found.segments.into_iter().map(|one| one.segment).chain([Arc::clone(&open)]).collect();
         let shared = Arc::new(Shared {
             segments: RwLock::new(segments),
-            tail: RwLock::new(Tail::new(options.tail_bytes)),
+            tail: RwLock::new(Tail::new(tail_bytes)),
             written: AtomicU64::new(tip.lsn.0),
             confirmed: AtomicU64::new(tip.lsn.0),
             opened_at: tip.lsn,
         });
         let log = Self {
-            io,
-            dir,
-            identity,
+            home,
             shared: Arc::clone(&shared),
             open,
             file,
@@ -231,15 +225,16 @@ impl Log {
         let spare = match self.space.take() {
             Ok(spare) => spare,
             Err(error) if is_full(&error) => return Err(Failure::Full),
-            Err(error) => return Err(self.poison("allocate", self.dir.clone(), error)),
+            Err(error) => return Err(self.poison("allocate", self.home.dir.clone(), error)),
         };
         // The footer vouches for blocks that are durable, and the next segment for the footer.
         self.sync()?;
-        let footer = self.open.write_footer(&self.contents, &self.identity.log_id);
+        let footer = self.open.write_footer(&self.contents, &self.home.log_id);
         footer.map_err(|error| self.poison("seal", self.open.path.clone(), error))?;
         let tip = self.contents.end;
-        let made = make_segment(&self.io, &self.dir, spare, tip, &self.identity);
-        let (segment, file) = made.map_err(|error| self.poison("create", segment::path(&self.dir, tip.lsn), error))?;
+        let made = make_segment(&self.home, spare, tip);
+        let (segment, file) =
+            made.map_err(|error| self.poison("create", segment::path(&self.home.dir, tip.lsn), error))?;
         let sealed = self.open_info(true);
         self.sealed.push_back(sealed);
         (self.open, self.file) = (segment, file);
@@ -257,14 +252,14 @@ impl Log {
         if self.sealed.front().is_none_or(|oldest| oldest.base != base) {
             return Ok(());
         }
-        for path in [segment::run_path(&self.dir, base), segment::path(&self.dir, base)] {
-            match self.io.remove(&path) {
+        for path in [segment::run_path(&self.home.dir, base), segment::path(&self.home.dir, base)] {
+            match self.home.io.remove(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(removal(path, error)),
                 _ => {}
             }
         }
-        let log_dir = self.dir.join("log");
-        self.io.sync_dir(&log_dir).map_err(|error| removal(log_dir, error))?;
+        let log_dir = self.home.dir.join("log");
+        self.home.io.sync_dir(&log_dir).map_err(|error| removal(log_dir, error))?;
         self.sealed.pop_front();
         self.shared.forget_oldest();
         self.space.look_again();
@@ -275,17 +270,17 @@ impl Log {
     pub fn close(mut self) -> Result<(), Failure> {
         self.sync()?;
         let position = self.position();
-        let synced = self.slots.write(&*self.io, position).and_then(|()| self.slots.sync());
+        let synced = self.slots.write(&*self.home.io, position).and_then(|()| self.slots.sync());
         synced.map_err(|error| self.poison("sync", self.slots.path().to_owned(), error))?;
-        let path = self.dir.join(CLEAN);
+        let path = self.home.dir.join(CLEAN);
         let text = format!("{}\n", self.durable);
-        let marked = self.io.create(&path, text.len() as u64).and_then(|file| {
+        let marked = self.home.io.create(&path, text.len() as u64).and_then(|file| {
             file.write_all_at(&mut [IoSlice::new(text.as_bytes())], 0)?;
             file.sync()?;
-            self.io.sync_dir(&self.dir)
+            self.home.io.sync_dir(&self.home.dir)
         });
         marked.map_err(|error| self.poison("write", path, error))?;
-        tracing::info!(dir = %self.dir.display(), end_lsn = self.durable.0, "log closed");
+        tracing::info!(dir = %self.home.dir.display(), end_lsn = self.durable.0, "log closed");
         Ok(())
     }
 
@@ -325,7 +320,7 @@ impl Log {
     /// sync for each block.
     fn note_durable(&mut self) -> Result<(), Failure> {
         let position = self.position();
-        let mut noted = self.slots.write(&*self.io, position);
+        let mut noted = self.slots.write(&*self.home.io, position);
         let now_ms = self.last_store_ms();
         if noted.is_ok() && now_ms >= self.slots_synced_ms + POSITION_SYNC_MS {
             noted = self.slots.sync();
@@ -376,20 +371,14 @@ fn no_segment(dir: &Path, bytes: u64, error: io::Error) -> OpenError {
 
 /// Turns a spare file into the segment that begins at `start`. It has its name only when its
 /// header is durable.
-fn make_segment(
-    io: &Arc<dyn Io>,
-    dir: &Path,
-    spare: Spare,
-    start: Tip,
-    identity: &Identity,
-) -> io::Result<(Arc<Segment>, Arc<dyn File>)> {
+fn make_segment(home: &Home, spare: Spare, start: Tip) -> io::Result<(Arc<Segment>, Arc<dyn File>)> {
     let header = page::Header { file_bytes: spare.bytes, start };
-    spare.file.write_all_at(&mut [IoSlice::new(&header.encode(&identity.log_id))], 0)?;
+    spare.file.write_all_at(&mut [IoSlice::new(&header.encode(&home.log_id))], 0)?;
     spare.file.sync()?;
-    let path = segment::path(dir, start.lsn);
-    io.rename(&spare.path, &path)?;
-    io.sync_dir(&dir.join("log"))?;
-    Ok((Arc::new(Segment::new(Arc::clone(io), path, header, &identity.log_id)), spare.file))
+    let segment = Segment::new(home, header);
+    home.io.rename(&spare.path, &segment.path)?;
+    home.io.sync_dir(&home.dir.join("log"))?;
+    Ok((Arc::new(segment), spare.file))
 }
 
 fn removal(path: PathBuf, error: io::Error) -> Failure {
