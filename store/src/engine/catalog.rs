@@ -10,6 +10,7 @@ use centaur_apis::{
 };
 
 use super::{Machine, consume::is_system, produce::topic_not_found};
+use crate::state::pop::{Due, Reader};
 
 /// Queues of one topic.
 const QUEUES_MAX: u32 = 100_000;
@@ -95,7 +96,19 @@ impl Machine {
         self.check_space()?;
         self.commit(Event::GroupSet(group.clone()));
         tracing::info!(group = group.name, created, "group set");
+        self.look_for_dead_again(group.id);
         Ok(PutGroupResponse { group: Some(group), created })
+    }
+
+    /// Fewer attempts may have been allowed: what is due may be dead now.
+    fn look_for_dead_again(&mut self, group: u32) {
+        let readers: Vec<Reader> = self.state.pop.of_group(group).map(|(reader, _)| reader).collect();
+        for reader in readers {
+            if let Some(subscription) = self.state.pop.get_mut(reader) {
+                subscription.turn.looked_to = Due::default();
+            }
+            self.runnable.insert(reader);
+        }
     }
 
     /// Deletes a group with its places in all topics.

@@ -38,6 +38,8 @@ const INVISIBLE_MS_MAX: u64 = 24 * 3_600_000;
 const YOUNG_LOG_BYTES: u64 = 1 << 30;
 /// Dead messages moved in one turn of one subscription.
 const BURIED_MAX: usize = 32;
+/// Due messages looked at for dead ones in one turn of one subscription.
+const LOOKED_AT_MAX: usize = 1024;
 /// A dead message that cannot be moved now is looked at again after this.
 const BURY_RETRY_MS: u64 = 60_000;
 
@@ -505,16 +507,25 @@ impl Machine {
     }
 
     /// Moves messages that were delivered as often as allowed, and are due again, to the
-    /// dead-letter topic.
+    /// dead-letter topic. Rows that were looked at and may be delivered once more are not looked at
+    /// again; the rest of a long list has its turn later.
     pub(super) fn bury_dead(&mut self, reader: Reader) {
         let attempts_max = self.state.groups.get(reader.group).map_or(u32::MAX, |group| group.max_attempts);
-        let Some(subscription) = self.state.pop.get(reader) else { return };
-        let due = subscription.due(self.now_ms).take(4 * BURIED_MAX);
-        let dead: Vec<Lease> = due
-            .filter(|(_, _, row)| u32::from(row.deliveries) >= attempts_max)
-            .map(|(queue, offset, _)| Lease { reader, queue, offset })
-            .take(BURIED_MAX)
-            .collect();
+        let Some(subscription) = self.state.pop.get_mut(reader) else { return };
+        let mut dead = Vec::new();
+        // Others may become due in this very millisecond.
+        let mut looked_to = (self.now_ms.saturating_sub(1), u32::MAX, u64::MAX);
+        for (place, (queue, offset, row)) in (1..).zip(subscription.due_after(subscription.turn.looked_to, self.now_ms)) {
+            if u32::from(row.deliveries) >= attempts_max {
+                dead.push(Lease { reader, queue, offset });
+            }
+            if place == LOOKED_AT_MAX || dead.len() == BURIED_MAX {
+                looked_to = (row.visible_at_ms, queue, offset);
+                self.runnable.insert(reader);
+                break;
+            }
+        }
+        subscription.turn.looked_to = looked_to;
         for lease in dead {
             if self.check_space().is_err() || !self.bury(lease) {
                 self.commit(Event::VisibilityChanged(VisibilityChanged {

@@ -2,7 +2,10 @@
 //! message that was handed out and is not finished. Redelivery reads the original: a row whose
 //! time has come is due by comparison, no job has to run for it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
+    ops::Bound,
+};
 
 use centaur_apis::log::{Acked, CursorsSet, DeadLettered, Leased, SessionEnded, VisibilityChanged};
 
@@ -64,7 +67,7 @@ pub struct Granted {
 pub struct Subscription {
     pub cursors: Vec<Cursor>,
     /// Every row by the time it becomes visible.
-    due: BTreeSet<(u64, u32, u64)>,
+    due: BTreeSet<Due>,
     /// Answers by attempt, oldest first in `attempt_order`.
     attempts: HashMap<u64, Vec<Granted>>,
     attempt_order: VecDeque<u64>,
@@ -83,7 +86,12 @@ pub struct Turn {
     pub owed: u32,
     /// Arrivals of the topic that the ring knows; none before the first look.
     pub seen: Option<u64>,
+    /// Rows that became due up to this place in their order were looked at for dead ones.
+    pub looked_to: Due,
 }
+
+/// A row's place in the order of becoming due: visible at, queue, offset.
+pub type Due = (u64, u32, u64);
 
 /// Every subscription of the store group.
 #[derive(Clone, Debug, Default)]
@@ -131,6 +139,13 @@ impl Subscription {
             .filter_map(|&(_, queue, offset)| self.row(queue, offset).map(|row| (queue, offset, row)))
     }
 
+    /// The same behind a place in that order.
+    pub fn due_after(&self, place: Due, now_ms: u64) -> impl Iterator<Item = (u32, u64, &Row)> {
+        let end = (now_ms, u32::MAX, u64::MAX);
+        let range = (Bound::Excluded(place), Bound::Included(end.max(place)));
+        self.due.range(range).filter_map(|&(_, queue, offset)| self.row(queue, offset).map(|row| (queue, offset, row)))
+    }
+
     pub fn has_due(&self, now_ms: u64) -> bool {
         self.due.first().is_some_and(|&(at, _, _)| at <= now_ms)
     }
@@ -161,10 +176,12 @@ impl Subscription {
         self.attempt_order.iter().filter_map(|attempt| Some((*attempt, self.attempts.get(attempt)?.as_slice())))
     }
 
-    /// Adds to a remembered answer; a batch from several queues comes in several records.
+    /// Adds to a remembered answer: one from several queues, or with redeliveries, comes in several
+    /// records. What was delivered again or settled since is of an earlier answer.
     pub fn remember(&mut self, attempt: u64, granted: Vec<Granted>) {
         if let Some(answer) = self.attempts.get_mut(&attempt) {
-            answer.retain(|old| !granted.iter().any(|new| new.queue == old.queue));
+            let row = |g: &Granted| self.cursors.get(g.queue as usize)?.rows.get(&g.offset);
+            answer.retain(|old| !granted.contains(old) && row(old).is_some_and(|row| row.generation == old.generation));
             answer.extend(granted);
             return;
         }
