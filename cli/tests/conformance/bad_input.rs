@@ -98,17 +98,18 @@ async fn garbage_on_the_port_disturbs_nobody() {
     preface_and_half_a_frame.extend([0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 1]);
     let mut preface_and_garbage = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     preface_and_garbage.extend([0xff; 512]);
-    let kept: Vec<TcpStream> = [&[0xff; 512][..], b"\0\0\0\0", b"GET / HTTP/1.1\r\n\r\n", &preface_and_half_a_frame, &preface_and_garbage]
-        .into_iter()
-        .cycle()
-        .take(50)
-        .map(|bytes| {
-            let mut stream = TcpStream::connect(address).expect("connected");
-            // The server may close before all is written.
-            let _ = stream.write_all(bytes);
-            stream
-        })
-        .collect();
+    let kept: Vec<TcpStream> =
+        [&[0xff; 512][..], b"\0\0\0\0", b"GET / HTTP/1.1\r\n\r\n", &preface_and_half_a_frame, &preface_and_garbage]
+            .into_iter()
+            .cycle()
+            .take(50)
+            .map(|bytes| {
+                let mut stream = TcpStream::connect(address).expect("connected");
+                // The server may close before all is written.
+                let _ = stream.write_all(bytes);
+                stream
+            })
+            .collect();
     assert_eq!(client.heartbeat(ClientType::Producer, "").await, Code::Ok, "an old connection");
     let fresh = broker.client("beside-garbage").await;
     assert_eq!(fresh.heartbeat(ClientType::Producer, "").await, Code::Ok, "a new connection");

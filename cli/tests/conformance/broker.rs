@@ -5,9 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use centaur_apis::{
     admin::{ListClientsRequest, admin_client::AdminClient},
     log::TopicType,
-    store::{
-        Backlog, DescribeGroupRequest, DescribeGroupResponse, PutGroupRequest, PutTopicRequest, TopicProgress,
-    },
+    store::{Backlog, DescribeGroupRequest, DescribeGroupResponse, PutGroupRequest, PutTopicRequest, TopicProgress},
 };
 use tonic::{Code, transport::Channel};
 

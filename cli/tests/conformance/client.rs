@@ -290,11 +290,7 @@ pub fn consumer(kind: ClientType, group: &str, topics: &[&str]) -> Settings {
     let subscriptions = topics.iter().map(entry).collect();
     Settings {
         client_type: Some(kind.into()),
-        pub_sub: Some(PubSub::Subscription(Subscription {
-            group: named(group),
-            subscriptions,
-            ..Default::default()
-        })),
+        pub_sub: Some(PubSub::Subscription(Subscription { group: named(group), subscriptions, ..Default::default() })),
         ..Default::default()
     }
 }

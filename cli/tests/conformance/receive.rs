@@ -73,8 +73,11 @@ async fn a_lease_is_10_seconds_to_12_hours_long() {
         (Some(10), Code::Ok),
         (Some(12 * 3600), Code::Ok),
     ] {
-        let request =
-            ReceiveMessageRequest { invisible_duration: length.map(seconds), batch_size: 1, ..receive("leases", "leases") };
+        let request = ReceiveMessageRequest {
+            invisible_duration: length.map(seconds),
+            batch_size: 1,
+            ..receive("leases", "leases")
+        };
         let received = client.receive(request).await;
         let words: &[&str] = if expected == Code::Ok { &[] } else { &["invisible_duration", "10000", "43200000"] };
         refused(&Some(received.status), expected, words);
@@ -89,10 +92,8 @@ async fn a_renewed_lease_has_no_length() {
     let client = broker.client("renewed").await;
     for (i, length) in [None, Some(1), Some(24 * 3600), Some(-1)].into_iter().enumerate() {
         client.publish("renewed", &[&format!("{i}")]).await;
-        let request = ReceiveMessageRequest {
-            invisible_duration: length.map(seconds),
-            ..receive_renewed("renewed", "renewed")
-        };
+        let request =
+            ReceiveMessageRequest { invisible_duration: length.map(seconds), ..receive_renewed("renewed", "renewed") };
         let received = client.receive(request).await;
         assert_eq!(received.ids(), [format!("{i}")], "{length:?}");
         assert_eq!(client.ack_one("renewed", "renewed", handle(&received.messages[0])).await, Code::Ok);
@@ -251,7 +252,8 @@ async fn messages_a_client_did_not_wait_for_come_back_at_once() {
     }
     let client = narrow_client(&broker, "cancelled").await;
     let mut rpc = client.rpc.clone();
-    let mut stream = rpc.receive_message(client.request(receive("cancelled", "cancelled"))).await.expect("ok").into_inner();
+    let mut stream =
+        rpc.receive_message(client.request(receive("cancelled", "cancelled"))).await.expect("ok").into_inner();
     let first = stream.message().await.expect("a frame").and_then(|frame| frame.content);
     assert!(matches!(&first, Some(Content::Status(status)) if status.code() == Code::Ok), "{first:?}");
     assert_eq!(broker.backlog("cancelled", "cancelled").await.in_flight, MESSAGES as u64);

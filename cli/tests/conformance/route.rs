@@ -83,9 +83,15 @@ async fn clients_are_sent_where_they_dialled() {
     let client = broker.client("dialled").await;
     let unspecified = AddressScheme::Unspecified;
     let cases = [
-        (endpoints(AddressScheme::IPv4, &["10.0.0.1", "10.0.0.2"]), endpoints(AddressScheme::IPv4, &["10.0.0.1", "10.0.0.2"])),
+        (
+            endpoints(AddressScheme::IPv4, &["10.0.0.1", "10.0.0.2"]),
+            endpoints(AddressScheme::IPv4, &["10.0.0.1", "10.0.0.2"]),
+        ),
         (endpoints(AddressScheme::IPv6, &["::1"]), endpoints(AddressScheme::IPv6, &["::1"])),
-        (endpoints(AddressScheme::DomainName, &["a.example", "b.example"]), endpoints(AddressScheme::DomainName, &["a.example"])),
+        (
+            endpoints(AddressScheme::DomainName, &["a.example", "b.example"]),
+            endpoints(AddressScheme::DomainName, &["a.example"]),
+        ),
         (endpoints(unspecified, &["10.0.0.1"]), endpoints(AddressScheme::IPv4, &["10.0.0.1"])),
         (endpoints(unspecified, &["a.example"]), endpoints(AddressScheme::DomainName, &["a.example"])),
     ];

@@ -59,7 +59,8 @@ async fn user_properties_are_bounded_in_number_size_and_name() {
     check(&client, properties(129), Code::MessagePropertiesTooLarge, &["user_properties", "129", "128"]).await;
     let sized = |bytes: usize| move |m: &mut Message| drop(m.user_properties.insert("k".into(), "v".repeat(bytes - 1)));
     check(&client, sized(16 << 10), Code::Ok, &[]).await;
-    check(&client, sized((16 << 10) + 1), Code::MessagePropertiesTooLarge, &["user_properties", "16385", "16384"]).await;
+    check(&client, sized((16 << 10) + 1), Code::MessagePropertiesTooLarge, &["user_properties", "16385", "16384"])
+        .await;
     let together = |m: &mut Message| {
         sized(16 << 10)(m);
         m.system_properties.as_mut().expect("set").tag = Some("t".into());

@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use centaur_apis::{
-    store::PutGroupRequest,
-    v2::*,
-};
+use centaur_apis::{store::PutGroupRequest, v2::*};
 use tokio::time::Instant;
 
 use super::{
@@ -111,8 +108,7 @@ async fn a_lease_given_up_is_visible_at_once() {
     // Suspended deliveries do not count.
     for (suspend, expected) in [(None, 2), (Some(false), 3), (Some(true), 3), (Some(true), 3), (None, 4)] {
         let begun = Instant::now();
-        let request =
-            ChangeInvisibleDurationRequest { suspend, ..change("given-up", "given-up", handle(&current), 0) };
+        let request = ChangeInvisibleDurationRequest { suspend, ..change("given-up", "given-up", handle(&current), 0) };
         assert_eq!(code(&client.change(request).await.status), Code::Ok);
         current = client.take_one("given-up", "given-up").await;
         assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
@@ -196,9 +192,9 @@ async fn a_message_is_buried_once_by_its_id_or_its_handle() {
     }
     assert_finished(&broker, "buried").await;
     let dead = client.take("%DLQ%buried", "buried-readers", 2).await;
-    for (message, original) in dead.iter().map(|dead| {
-        (dead, taken.iter().find(|message| id(message) == id(dead)).expect("the same id"))
-    }) {
+    for (message, original) in
+        dead.iter().map(|dead| (dead, taken.iter().find(|message| id(message) == id(dead)).expect("the same id")))
+    {
         assert_eq!(message.body, original.body);
         assert_eq!((message.topic.clone(), attempt(message)), (named("%DLQ%buried"), 1));
         let origin = system(message).dead_letter_queue.as_ref().expect("where it came from");

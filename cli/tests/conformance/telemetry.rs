@@ -77,8 +77,7 @@ async fn consumers_are_told_how_to_receive_and_when_to_try_again() {
         assert_eq!(policy.max_attempts, 17);
         let Some(Strategy::CustomizedBackoff(backoff)) = &policy.strategy else { panic!("{policy:?}") };
         let pauses: Vec<i64> = backoff.next.iter().map(|pause| pause.seconds).collect();
-        let expected =
-            [1, 5, 10, 30, 60, 120, 180, 240, 300, 360, 420, 480, 540, 600, 1_200, 1_800, 3_600, 7_200];
+        let expected = [1, 5, 10, 30, 60, 120, 180, 240, 300, 360, 420, 480, 540, 600, 1_200, 1_800, 3_600, 7_200];
         assert_eq!(pauses, expected);
         let subscription = subscription(&told);
         assert_eq!((subscription.receive_batch_size, subscription.fifo), (Some(32), Some(false)));
@@ -113,7 +112,8 @@ async fn what_a_client_says_of_itself_is_given_back_unchanged() {
     });
     sent.user_agent = Some(Ua { language: Language::Java.into(), version: "5.0.8".into(), ..Default::default() });
     sent.client_properties = [("color".to_owned(), "red".to_owned())].into();
-    sent.pub_sub = Some(PubSub::Publishing(Publishing { topics: vec![resource("a"), resource("b")], ..Default::default() }));
+    sent.pub_sub =
+        Some(PubSub::Publishing(Publishing { topics: vec![resource("a"), resource("b")], ..Default::default() }));
     let told = line.settle(sent.clone()).await;
     let Some(PubSub::Publishing(publishing)) = &told.pub_sub else { panic!("{told:?}") };
     assert_eq!(publishing.topics, [resource("a"), resource("b")]);

@@ -88,8 +88,7 @@ impl ServerCertVerifier for Trusting {
 async fn tls_channel(address: SocketAddr) -> Channel {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().expect("versions");
-    let mut config =
-        config.dangerous().with_custom_certificate_verifier(Arc::new(Trusting)).with_no_client_auth();
+    let mut config = config.dangerous().with_custom_certificate_verifier(Arc::new(Trusting)).with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec()];
     let connector = TlsConnector::from(Arc::new(config));
     let connect = move |_| {
@@ -241,8 +240,7 @@ async fn unknown_languages_and_bogus_authorization_do_not_matter() {
         ("authorization", "nonsense"),
     ];
     for (name, value) in headers {
-        let mut request =
-            client.request(HeartbeatRequest { group: None, client_type: ClientType::Producer.into() });
+        let mut request = client.request(HeartbeatRequest { group: None, client_type: ClientType::Producer.into() });
         request.metadata_mut().insert(name, value.parse().expect("ASCII"));
         let answer = client.rpc.clone().heartbeat(request).await.expect("a status").into_inner();
         assert_eq!(code(&answer.status), Code::Ok, "{name}: {value}");

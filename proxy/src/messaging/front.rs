@@ -11,9 +11,9 @@ use std::{
 
 use bytes::Bytes;
 use centaur_apis::v2::{self, messaging_service_server::MessagingServiceServer};
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use tonic::{
-    Status,
+    Code, Status,
     body::Body,
     server::{Grpc, NamedService, ServerStreamingService, UnaryService},
 };
@@ -75,12 +75,12 @@ impl Service<Request<Body>> for Front {
             Some(SEND) => {
                 let send = Sending(self.messaging.clone());
                 let mut grpc = Grpc::new(SendCodec).max_decoding_message_size(self.send_bytes_max);
-                Box::pin(async move { Ok(grpc.unary(send, request).await) })
+                Box::pin(async move { Ok(in_the_contracts_words(grpc.unary(send, request).await)) })
             }
             Some(RECEIVE) => {
                 let receive = Receiving(self.messaging.clone());
                 let mut grpc = Grpc::new(ReceiveCodec).max_decoding_message_size(REQUEST_BYTES_MAX);
-                Box::pin(async move { Ok(grpc.server_streaming(receive, request).await) })
+                Box::pin(async move { Ok(in_the_contracts_words(grpc.server_streaming(receive, request).await)) })
             }
             Some(TELEMETRY) => self.telemetry.call(request),
             _ => {
@@ -88,10 +88,22 @@ impl Service<Request<Body>> for Front {
                 if let Some(authority) = request.uri().authority().cloned() {
                     request.extensions_mut().insert(authority);
                 }
-                self.others.call(request)
+                let answering = self.others.call(request);
+                Box::pin(async move { answering.await.map(in_the_contracts_words) })
             }
         }
     }
+}
+
+/// A request beyond its limit exhausts a resource, says the contract; the decoder calls it out of
+/// range, which nothing else here is.
+fn in_the_contracts_words(mut response: Response<Body>) -> Response<Body> {
+    if let Some(status) = response.headers_mut().get_mut(Status::GRPC_STATUS)
+        && *status == HeaderValue::from(Code::OutOfRange as i32)
+    {
+        *status = HeaderValue::from(Code::ResourceExhausted as i32);
+    }
+    response
 }
 
 struct Sending(Messaging);

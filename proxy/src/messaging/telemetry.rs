@@ -100,7 +100,15 @@ impl Stream {
                     continue;
                 }
             };
-            let Ok(Some(command)) = heard else { break };
+            let command = match heard {
+                Ok(Some(command)) => command,
+                Ok(None) => break,
+                // A frame that cannot be read, or a connection that is gone and does not hear this.
+                Err(status) => {
+                    let _ = self.commands.try_send(Err(unreadable(status)));
+                    break;
+                }
+            };
             // The other frames answer commands that nobody waits for.
             let Some(Command::Settings(sent)) = command.command else { continue };
             let is_first = self.session.is_none();
@@ -154,6 +162,14 @@ impl Stream {
         {
             session.command(answer);
         }
+    }
+}
+
+/// Why a frame cannot be read; one that is too large in the contract's words.
+fn unreadable(status: Status) -> Status {
+    match status.code() {
+        tonic::Code::OutOfRange => Status::resource_exhausted(status.message()),
+        _ => status,
     }
 }
 
