@@ -279,7 +279,11 @@ impl Log {
             file.sync()?;
             self.home.io.sync_dir(&self.home.dir)
         });
-        marked.map_err(|error| self.poison("write", path, error))?;
+        match marked {
+            // The next start looks more closely, that is all.
+            Err(error) if is_full(&error) => tracing::warn!(path = %path.display(), "no room for the clean marker"),
+            marked => marked.map_err(|error| self.poison("write", path, error))?,
+        }
         tracing::info!(dir = %self.home.dir.display(), end_lsn = self.durable.0, "log closed");
         Ok(())
     }
