@@ -255,16 +255,16 @@ impl Reference {
         self.graves.entry(reader.0.clone()).or_default().push(dead);
     }
 
-    /// A message that a client holds, found by its id.
+    /// The newest message with an id that a client holds; one that died twice is there twice.
     pub fn held_by(&self, reader: &Reader, client: &str, id: &str) -> Option<(u32, u64)> {
         let subscription = self.subscriptions.get(reader)?;
         let queues = (0..).zip(&self.topics[&reader.1].queues).zip(&subscription.cursors);
-        let mut rows =
-            queues.flat_map(|((number, queue), cursor)| cursor.rows.iter().map(move |row| (number, queue, row)));
-        rows.find_map(|(number, queue, (offset, row))| {
-            let is_it = queue.get(*offset).id == id && row.client == client && row.visible_at_ms > self.now_ms;
-            is_it.then_some((number, *offset))
-        })
+        let rows = queues.flat_map(|((number, queue), cursor)| {
+            cursor.rows.iter().map(move |(offset, row)| (queue.get(*offset), row, (number, *offset)))
+        });
+        let held = rows
+            .filter(|(message, row, _)| message.id == id && row.client == client && row.visible_at_ms > self.now_ms);
+        held.max_by_key(|(message, _, _)| message.order).map(|(_, _, place)| place)
     }
 
     /// Ends a client in one group or, without one, in all. Says how many messages it let go.

@@ -1,0 +1,265 @@
+//! Whole stores on a disk that fails: nothing is answered with OK after a failure, and nothing that
+//! was answered with OK is lost by it; a full disk refuses what it must and nothing else.
+//!
+//! `CENTAUR_FAULTS_STRIDE` sets how many moments of failure lie between two that are tried; 1 tries
+//! every one.
+
+mod harness;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use centaur_apis::store::{
+    ChangeVisibilityRequest, Delivery, DescribeTopicRequest, Place, QueryMessagesRequest, Reason,
+    query_messages_request::By,
+};
+use centaur_store::{
+    Config, Flush, Store,
+    log::faulty::{Faults, FaultyDisk, Random},
+};
+use harness::{Client, Hands, Medium, ack, create_topic, message, message_id, pop, reason, send, setting};
+use tempfile::TempDir;
+
+const TOPIC: &str = "orders";
+const GROUP: &str = "workers";
+const QUEUES: u32 = 2;
+/// Rounds of work; enough to fill a few segments.
+const ROUNDS: u64 = 30;
+/// Longest wait for what has to happen by itself.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What the store said OK to.
+#[derive(Default)]
+struct Promises {
+    /// Queue, offset and id of every message stored.
+    stored: Vec<(u32, u64, String)>,
+    acked: BTreeSet<String>,
+    /// The highest attempt seen of each message.
+    attempts: BTreeMap<String, u32>,
+    /// Why the store refused something for good.
+    failure: Option<Reason>,
+}
+
+impl Promises {
+    /// Notes an outcome; after a failure there is no success.
+    fn note<T>(&mut self, outcome: Result<T, Reason>) -> Option<T> {
+        match outcome {
+            Ok(value) => {
+                assert_eq!(self.failure, None, "something was answered with OK after a failure");
+                Some(value)
+            }
+            // A segment ahead could not be made: no loss, and no reason to stop for good.
+            Err(Reason::Full) => None,
+            Err(reason) => {
+                let expected = [Reason::UnknownOutcome, Reason::Failed, Reason::Stopping];
+                assert!(
+                    expected.contains(&reason) || (reason == Reason::TopicNotFound && self.stored.is_empty()),
+                    "{reason:?}"
+                );
+                self.failure = (reason != Reason::TopicNotFound).then_some(reason).or(self.failure);
+                None
+            }
+        }
+    }
+}
+
+struct Bench {
+    data: TempDir,
+    config: Config,
+    hands: Hands,
+    disk: FaultyDisk,
+}
+
+impl Bench {
+    fn new(flush: Flush) -> Self {
+        let data = tempfile::tempdir().expect("a directory");
+        let config = Config {
+            data_dir: data.path().to_owned(),
+            flush,
+            segment_bytes: 192 << 10,
+            tail_bytes: 64 << 10,
+            ..Config::default()
+        };
+        Self { data, config, hands: Hands::default(), disk: FaultyDisk::default() }
+    }
+
+    fn open(&self) -> Result<(Store, Client), centaur_store::OpenError> {
+        assert!(self.data.path().exists());
+        harness::open(&self.config, &self.hands, &Medium::Faulty(self.disk.clone()))
+    }
+}
+
+/// Sends, receives and acknowledges until the work is done or the store is.
+async fn work(client: &mut Client, hands: &Hands, promises: &mut Promises) {
+    promises.note(create_topic(client, TOPIC, QUEUES).await);
+    for round in 0..ROUNDS {
+        let (queue, id) = ((round % u64::from(QUEUES)) as u32, format!("m{round}"));
+        let body = vec![round as u8; if round % 3 == 0 { 30_000 } else { 100 }];
+        let sent = send(client, TOPIC, queue, message(TOPIC, &id, None, &[], body)).await;
+        if let Some(offset) = promises.note(sent) {
+            promises.stored.push((queue, offset, id));
+        }
+        if round % 4 != 3 {
+            continue;
+        }
+        let popped = pop(client, GROUP, TOPIC, 3).await;
+        for (place, delivery) in promises.note(popped).unwrap_or_default().into_iter().enumerate() {
+            let id = message_id(&delivery.properties);
+            promises.attempts.insert(id.clone(), delivery.attempt);
+            let acked = if place < 2 { ack(client, GROUP, TOPIC, &delivery.handle).await } else { continue };
+            if promises.note(acked).is_some() {
+                promises.acked.insert(id);
+            }
+        }
+        hands.pass(40_000);
+    }
+}
+
+/// Asserts that a store has all that was promised.
+async fn check(client: &mut Client, hands: &Hands, promises: &Promises, what: &str) {
+    let Some(_) = promises.stored.first() else { return };
+    let request = DescribeTopicRequest { name: TOPIC.to_owned() };
+    let described = client.describe_topic(request).await.expect("the topic is there").into_inner();
+    let mut found = BTreeMap::new();
+    for queue in described.queues {
+        for offset in 0..queue.end {
+            let by = Some(By::Place(Place { queue: queue.queue, offset }));
+            let request = QueryMessagesRequest { topic: TOPIC.to_owned(), by, limit: 1 };
+            let messages = client.query_messages(request).await.expect("answered").into_inner().messages;
+            let message = messages.first().unwrap_or_else(|| panic!("{what}: nothing at {}/{offset}", queue.queue));
+            found.insert((queue.queue, offset), message_id(&message.properties));
+        }
+    }
+    for (queue, offset, id) in &promises.stored {
+        assert_eq!(found.get(&(*queue, *offset)), Some(id), "{what}: {id} was stored at {queue}/{offset}");
+    }
+    hands.pass(100_000); // every lease is over
+    let delivered = pop(client, GROUP, TOPIC, 256).await.expect("answered");
+    let attempts: BTreeMap<String, u32> = delivered.iter().map(|d| (message_id(&d.properties), d.attempt)).collect();
+    for (_, _, id) in &promises.stored {
+        match attempts.get(id) {
+            Some(attempt) => {
+                assert!(!promises.acked.contains(id), "{what}: {id} came back after its ack");
+                let before = promises.attempts.get(id).copied().unwrap_or_default();
+                assert!(*attempt > before, "{what}: attempt {attempt} of {id} after {before}");
+            }
+            // An ack whose answer was lost may count: it was asked for.
+            None => assert!(promises.acked.contains(id) || promises.attempts.contains_key(id), "{what}: {id} is lost"),
+        }
+    }
+}
+
+/// Lets the work fail at one moment after the other, until it gets through.
+async fn fail_at_every_moment(flush: Flush, faults_at: impl Fn(u64) -> Faults, stride: u64) {
+    for moment in (0..).step_by(usize::try_from(stride).expect("small")) {
+        let mut bench = Bench::new(flush);
+        let mut promises = Promises::default();
+        let faults = faults_at(moment);
+        let what = format!("{faults:?}");
+        bench.disk.set(faults);
+        let opened = bench.open();
+        let is_open = opened.is_ok();
+        if let Ok((store, mut client)) = opened {
+            work(&mut client, &bench.hands, &mut promises).await;
+            if promises.failure.is_some() {
+                let failed = tokio::time::timeout(PATIENCE, store.failed()).await;
+                assert!(failed.is_ok_and(|reason| !reason.is_empty()), "{what}: the store does not say that it failed");
+            }
+        }
+        match flush {
+            Flush::Sync => bench.disk.power_failure(&mut Random(moment)),
+            Flush::Async => bench.disk = bench.disk.copy(),
+        }
+        let (_store, mut client) = bench.open().unwrap_or_else(|error| panic!("{what}: {error}"));
+        check(&mut client, &bench.hands, &promises, &what).await;
+        if is_open && promises.failure.is_none() && promises.stored.len() == usize::try_from(ROUNDS).expect("small") {
+            assert!(moment > ROUNDS, "the work has more moments than {moment}");
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_failed_write_loses_nothing_that_was_promised() {
+    for flush in [Flush::Sync, Flush::Async] {
+        fail_at_every_moment(flush, |n| Faults { fail_write: Some(n), ..Faults::default() }, 1).await;
+    }
+}
+
+#[tokio::test]
+async fn a_failed_sync_loses_nothing_that_was_promised() {
+    fail_at_every_moment(Flush::Sync, |n| Faults { fail_sync: Some(n), ..Faults::default() }, 1).await;
+}
+
+#[tokio::test]
+async fn a_power_failure_loses_nothing_that_was_promised() {
+    let stride = setting("CENTAUR_FAULTS_STRIDE", 3);
+    fail_at_every_moment(Flush::Sync, |n| Faults { die_at_step: Some(n), ..Faults::default() }, stride).await;
+}
+
+#[tokio::test]
+async fn short_writes_are_completed() {
+    let bench = Bench::new(Flush::Sync);
+    bench.disk.set(Faults { short_writes: true, ..Faults::default() });
+    let (store, mut client) = bench.open().expect("opened");
+    let mut promises = Promises::default();
+    work(&mut client, &bench.hands, &mut promises).await;
+    assert_eq!(promises.failure, None);
+    drop(store);
+    let (_store, mut client) = bench.open().expect("opened again");
+    check(&mut client, &bench.hands, &promises, "short writes").await;
+}
+
+async fn take(client: &mut Client, messages: u32) -> Vec<Delivery> {
+    let taken = pop(client, GROUP, TOPIC, messages).await.expect("taken");
+    assert_eq!(taken.len(), messages as usize);
+    taken
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_messages_and_settles_what_is_held() {
+    let bench = Bench::new(Flush::Sync);
+    let (store, mut client) = bench.open().expect("opened");
+    create_topic(&mut client, TOPIC, QUEUES).await.expect("created");
+    let new = |n: u64| message(TOPIC, &format!("m{n}"), None, &[], vec![7; 1000]);
+    for n in 0..40 {
+        send(&mut client, TOPIC, 0, new(n)).await.expect("stored");
+    }
+    let held = take(&mut client, 20).await;
+
+    bench.disk.set_capacity(Some(1));
+    assert_eq!(send(&mut client, TOPIC, 0, new(100)).await, Err(Reason::Full));
+    for delivery in &held[..10] {
+        ack(&mut client, GROUP, TOPIC, &delivery.handle).await.expect("acked on a full disk");
+    }
+    let more = take(&mut client, 5).await;
+
+    // Also after a restart, and for long.
+    store.close().expect("closed in order");
+    let (store, mut client) = bench.open().expect("opened on a full disk");
+    assert_eq!(send(&mut client, TOPIC, 1, new(101)).await, Err(Reason::Full));
+    let mut handle = more[0].handle.clone();
+    for _ in 0..500 {
+        let request = ChangeVisibilityRequest {
+            group: GROUP.to_owned(),
+            topic: TOPIC.to_owned(),
+            handle,
+            invisible_ms: 60_000,
+            uncounted: true,
+        };
+        let answer = client.change_visibility(request).await;
+        handle = answer.map_err(|status| reason(&status)).expect("changed on a full disk").into_inner().handle;
+    }
+    for delivery in &held[10..] {
+        ack(&mut client, GROUP, TOPIC, &delivery.handle).await.expect("acked on a full disk");
+    }
+
+    bench.disk.set_capacity(None);
+    assert_eq!(send(&mut client, TOPIC, 0, new(102)).await, Ok(40), "what was refused left no trace");
+    bench.hands.pass(100_000);
+    let left = pop(&mut client, GROUP, TOPIC, 256).await.expect("taken");
+    assert_eq!(left.len(), 21, "nothing is lost and nothing comes back");
+    drop(store);
+}
