@@ -51,6 +51,8 @@ struct Arguments {
 enum Output {
     Table,
     Json,
+    /// Only for a comparison
+    Markdown,
 }
 
 #[derive(Debug, Subcommand)]
@@ -93,13 +95,23 @@ fn start(arguments: Arguments) -> Result<()> {
     }
     let runtime = builder.enable_all().build()?;
     let output = arguments.output;
+    if output == Output::Markdown && !matches!(arguments.command, Command::Compare(_)) {
+        bail!("only a comparison can be printed as Markdown; use table or json");
+    }
     match arguments.command {
         Command::Echo { listen } => runtime.block_on(echo::run(listen)),
         Command::Send(options) => runtime.block_on(reported(send::run(&options), output)),
         Command::Receive(options) => runtime.block_on(reported(receive::run(&options), output)),
         Command::E2e(options) => runtime.block_on(reported(e2e::run(&options), output)),
         Command::Idle(options) => runtime.block_on(reported(idle::run(&options), output)),
-        Command::Compare(options) => print(&runtime.block_on(compare::run(&options))?, output),
+        Command::Compare(options) => {
+            let comparison = runtime.block_on(compare::run(&options))?;
+            if output == Output::Markdown {
+                print!("{}", comparison.to_markdown());
+                return Ok(());
+            }
+            print(&comparison, output)
+        }
         Command::Disk(options) => print(&disk::run(&options)?, output),
     }
 }
@@ -116,7 +128,7 @@ async fn reported(load: impl Future<Output = Result<Report>>, output: Output) ->
 
 fn print(result: &(impl Display + Serialize), output: Output) -> Result<()> {
     match output {
-        Output::Table => print!("{result}"),
+        Output::Table | Output::Markdown => print!("{result}"),
         Output::Json => println!("{}", serde_json::to_string_pretty(result)?),
     }
     Ok(())

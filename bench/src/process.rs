@@ -1,4 +1,4 @@
-//! What a process has cost so far, read from `/proc`: CPU time and resident memory.
+//! What a process has cost so far, read from `/proc`: CPU time, resident memory and bytes for a disk.
 
 use std::{collections::BTreeMap, fs, time::Duration};
 
@@ -22,6 +22,8 @@ pub(crate) struct Usage {
     threads: BTreeMap<u32, u64>,
     pub(crate) resident_bytes: u64,
     pub(crate) resident_peak_bytes: u64,
+    /// Bytes that a disk was or will be given; none where the kernel does not tell.
+    written_bytes: Option<u64>,
 }
 
 /// CPU time used between two moments, in seconds.
@@ -50,7 +52,7 @@ impl Processes {
     ///
     /// Errors: a process is gone, or belongs to somebody whose `/proc` cannot be read.
     pub(crate) fn usage(&self) -> Result<Usage> {
-        let mut usage = Usage::default();
+        let mut usage = Usage { written_bytes: Some(0), ..Usage::default() };
         for pid in &self.0 {
             usage.add(*pid).with_context(|| format!("process {pid} cannot be measured"))?;
         }
@@ -74,6 +76,11 @@ impl Usage {
         let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
         self.resident_bytes += kibibytes(&status, "VmRSS:") << 10;
         self.resident_peak_bytes += kibibytes(&status, "VmHWM:") << 10;
+        // Only the owner of a process may read it, and not every kernel counts.
+        let io = fs::read_to_string(format!("/proc/{pid}/io")).ok();
+        let written =
+            io.and_then(|io| io.lines().find_map(|line| line.strip_prefix("write_bytes:")?.trim().parse().ok()));
+        self.written_bytes = self.written_bytes.zip(written).map(|(all, one): (u64, u64)| all + one);
         Ok(())
     }
 
@@ -88,6 +95,11 @@ impl Usage {
         let precise = Duration::from_nanos(threads).as_secs_f64();
         let total = if user + system > precise + tolerance { user + system } else { precise };
         Cpu { total, user, system }
+    }
+
+    /// Bytes for a disk from `earlier` to this moment.
+    pub(crate) fn written_since(&self, earlier: &Self) -> Option<u64> {
+        Some(self.written_bytes?.saturating_sub(earlier.written_bytes?))
     }
 }
 
@@ -127,6 +139,16 @@ mod tests {
             assert!(started.elapsed() < Duration::from_secs(30), "no CPU time was counted");
         }
         assert!(own.usage().expect("own usage").resident_bytes > 1 << 20);
+    }
+
+    #[test]
+    fn bytes_for_a_disk_are_counted() {
+        let directory = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).expect("a directory on a disk");
+        let own = Processes::own();
+        let before = own.usage().expect("own usage");
+        fs::write(directory.path().join("file"), vec![7; 1 << 20]).expect("a file");
+        let written = own.usage().expect("own usage").written_since(&before);
+        assert!(written.is_none_or(|bytes| bytes >= 1 << 20), "{written:?}");
     }
 
     #[test]

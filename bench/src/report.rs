@@ -41,6 +41,8 @@ pub(crate) struct Server {
     pub(crate) resident_bytes: u64,
     pub(crate) resident_growth_bytes: i64,
     pub(crate) resident_peak_bytes: u64,
+    /// Bytes for a disk; absent where the kernel does not tell.
+    pub(crate) written_bytes: Option<u64>,
 }
 
 /// How times spread, in microseconds.
@@ -77,6 +79,12 @@ impl Report {
     pub(crate) fn cpu_per_million(&self) -> Option<f64> {
         self.server.as_ref()?.cpu_per_million
     }
+
+    /// Bytes for a disk by message, where they are known.
+    pub(crate) fn written_per_message(&self) -> Option<f64> {
+        let written = self.server.as_ref()?.written_bytes?;
+        (self.messages > 0).then(|| written as f64 / self.messages as f64)
+    }
 }
 
 impl Server {
@@ -89,6 +97,7 @@ impl Server {
             resident_bytes: after.resident_bytes,
             resident_growth_bytes: after.resident_bytes.cast_signed() - before.resident_bytes.cast_signed(),
             resident_peak_bytes: after.resident_peak_bytes,
+            written_bytes: after.written_since(before),
         }
     }
 }
@@ -130,6 +139,9 @@ impl Display for Report {
             let resident = format!("{} ({:+})", mebibytes(server.resident_bytes), server.resident_growth_bytes);
             line("server resident, MiB (growth, B)", resident)?;
             line("server resident at most, MiB", mebibytes(server.resident_peak_bytes))?;
+        }
+        if let Some(written) = self.written_per_message() {
+            line("server disk bytes a message", format!("{written:.0}"))?;
         }
         if let Some(cpu) = self.generator_cpu_per_million {
             line("generator CPU s per million", format!("{cpu:.2}"))?;

@@ -67,6 +67,19 @@ impl Row {
         Some(Self { name: name.into(), unit, goal, median, min, max, holds, rounds })
     }
 
+    /// One figure of every sample of a step; none when no sample has it.
+    pub(crate) fn of_step(
+        name: impl Into<String>,
+        unit: &'static str,
+        goal: Goal,
+        samples: &[Sample],
+        step: &str,
+        figure: impl Fn(&Sample) -> Option<f64>,
+    ) -> Option<Self> {
+        let samples = samples.iter().filter(|sample| sample.step == step);
+        Self::new(name, unit, goal, samples.filter_map(figure).collect())
+    }
+
     /// The figure of one step divided by that of another in the same round.
     pub(crate) fn ratio(
         name: impl Into<String>,
@@ -104,7 +117,7 @@ mod tests {
             server: None,
             generator_cpu_per_million: None,
         };
-        Sample { round, step: step.into(), stolen_percent: 0.0, report }
+        Sample { round, step: step.into(), stolen_percent: 0.0, messages_per_block: None, report }
     }
 
     #[test]

@@ -31,8 +31,10 @@ pub(crate) struct Server {
     child: Child,
     pub(crate) pid: u32,
     pub(crate) endpoint: String,
+    /// The operators' port, as host:port; none for the echo.
+    pub(crate) operators: Option<String>,
     /// Where it keeps its data; none for the echo.
-    _directory: Option<TempDir>,
+    directory: Option<TempDir>,
 }
 
 /// How servers are started.
@@ -52,10 +54,12 @@ pub(crate) struct Start {
     pub(crate) idle_bytes: u64,
 }
 
+/// What a server writes when it listens.
 #[derive(Debug, Deserialize)]
 struct Ports {
-    #[serde(alias = "proxy")]
+    pid: u32,
     clients: u16,
+    operators: u16,
 }
 
 #[derive(Debug, Deserialize)]
@@ -74,24 +78,34 @@ impl Server {
         let line = BufReader::new(stdout).lines().next_line().await?.context("the echo ended at once")?;
         let Place { address } = serde_json::from_str(&line)?;
         let pid = child.id().context("the echo ended at once")?;
-        Ok(Self { child, pid, endpoint: address.to_string(), _directory: None })
+        Ok(Self { child, pid, endpoint: address.to_string(), operators: None, directory: None })
     }
 
     /// The time from starting a server on an empty directory to its first `OK` for a message, and
     /// its memory when nothing happens.
     pub(crate) async fn start_cost(launch: &Launch) -> Result<Start> {
         let started = Instant::now();
-        let mut server = launch.start("async").await?;
-        let run = Run::begin();
-        let mut connections = client::connect(&server.endpoint, 1, &run).await?;
-        connections[0].queues("first").await?;
-        connections[0].send(run.send("first", 1024, 1).numbered(0)).await?;
+        let server = launch.start("async").await?;
+        server.first_ok().await?;
         let first_ok = started.elapsed();
-        drop(connections);
         time::sleep(SETTLE).await;
         let idle_bytes = Processes::new(vec![server.pid]).usage()?.resident_bytes;
-        server.child.kill().await?;
+        server.kill().await?;
         Ok(Start { first_ok, idle_bytes })
+    }
+
+    /// Sends one message, as a client that knows nothing yet.
+    pub(crate) async fn first_ok(&self) -> Result<()> {
+        let run = Run::begin();
+        let mut connections = client::connect(&self.endpoint, 1, &run).await?;
+        connections[0].queues("first").await?;
+        connections[0].send(run.send("first", 1024, 1).numbered(0)).await
+    }
+
+    /// Kills the process at once and gives the directory it worked in.
+    pub(crate) async fn kill(mut self) -> Result<TempDir> {
+        self.child.kill().await?;
+        self.directory.context("a server without a directory")
     }
 }
 
@@ -101,6 +115,11 @@ impl Launch {
     /// Errors: it ended, with the end of its log; or it did not listen in time.
     pub(crate) async fn start(&self, flush: &str) -> Result<Server> {
         let directory = tempfile::Builder::new().prefix("centaur-bench-").tempdir_in(&self.directory)?;
+        self.start_in(directory, flush).await
+    }
+
+    /// The same with a directory in which a server may have been before.
+    pub(crate) async fn start_in(&self, directory: TempDir, flush: &str) -> Result<Server> {
         let (data, log) = (directory.path().join("data"), directory.path().join("log"));
         let mut command = Command::new(&self.binary);
         command.args(["serve", "--dev", "--data-dir"]).arg(&data);
@@ -115,9 +134,9 @@ impl Launch {
         let what = self.binary.display();
         let mut child = command.spawn().with_context(|| format!("{what} cannot be started"))?;
         let ports = listening(&mut child, &data, &log).await.with_context(|| format!("{what} did not start"))?;
-        let pid = child.id().context("the server ended at once")?;
-        let endpoint = format!("127.0.0.1:{}", ports.clients);
-        Ok(Server { child, pid, endpoint, _directory: Some(directory) })
+        let Ports { pid, clients, operators } = ports;
+        let (endpoint, operators) = (format!("127.0.0.1:{clients}"), Some(format!("127.0.0.1:{operators}")));
+        Ok(Server { child, pid, endpoint, operators, directory: Some(directory) })
     }
 }
 
@@ -126,7 +145,11 @@ async fn listening(child: &mut Child, data: &Path, log: &Path) -> Result<Ports> 
     let started = Instant::now();
     loop {
         if let Ok(text) = fs::read_to_string(&path) {
-            return Ok(serde_json::from_str(&text)?);
+            let ports: Ports = serde_json::from_str(&text)?;
+            // A server that was killed leaves its file behind.
+            if Some(ports.pid) == child.id() {
+                return Ok(ports);
+            }
         }
         if let Some(status) = child.try_wait()? {
             bail!("it ended with {status}:\n{}", tail(log));

@@ -1,0 +1,95 @@
+//! A store that does nothing, so that only the way to it is measured.
+
+use centaur_apis::store::{
+    AckRequest, AckResponse, AppendRequest, AppendResponse, BatchResult, ChangeVisibilityRequest,
+    ChangeVisibilityResponse, DeadLetterRequest, DeadLetterResponse, DeleteGroupRequest, DeleteGroupResponse,
+    DeleteTopicRequest, DeleteTopicResponse, DescribeGroupRequest, DescribeGroupResponse, DescribeRequest,
+    DescribeResponse, DescribeTopicRequest, DescribeTopicResponse, EndSessionRequest, EndSessionResponse,
+    ListGroupsRequest, ListGroupsResponse, ListTopicsRequest, ListTopicsResponse, PopRequest, PopResponse,
+    PutGroupRequest, PutGroupResponse, PutTopicRequest, PutTopicResponse, QueryMessagesRequest, QueryMessagesResponse,
+    TouchRequest, TouchResponse, store_server::Store,
+};
+use tonic::{Request, Response, Status, async_trait};
+
+type Answer<T> = Result<Response<T>, Status>;
+
+/// Answers an append with one result for each batch, and any other call with nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Nothing;
+
+fn empty<T: Default>() -> Answer<T> {
+    Ok(Response::new(T::default()))
+}
+
+#[async_trait]
+impl Store for Nothing {
+    async fn append(&self, request: Request<AppendRequest>) -> Answer<AppendResponse> {
+        let batches = request.into_inner().batches;
+        let results = (0..batches.len() as u64).map(|first_offset| BatchResult { error: None, first_offset });
+        Ok(Response::new(AppendResponse { results: results.collect() }))
+    }
+
+    async fn pop(&self, _: Request<PopRequest>) -> Answer<PopResponse> {
+        empty()
+    }
+
+    async fn ack(&self, _: Request<AckRequest>) -> Answer<AckResponse> {
+        empty()
+    }
+
+    async fn change_visibility(&self, _: Request<ChangeVisibilityRequest>) -> Answer<ChangeVisibilityResponse> {
+        empty()
+    }
+
+    async fn dead_letter(&self, _: Request<DeadLetterRequest>) -> Answer<DeadLetterResponse> {
+        empty()
+    }
+
+    async fn touch(&self, _: Request<TouchRequest>) -> Answer<TouchResponse> {
+        empty()
+    }
+
+    async fn end_session(&self, _: Request<EndSessionRequest>) -> Answer<EndSessionResponse> {
+        empty()
+    }
+
+    async fn put_topic(&self, _: Request<PutTopicRequest>) -> Answer<PutTopicResponse> {
+        empty()
+    }
+
+    async fn delete_topic(&self, _: Request<DeleteTopicRequest>) -> Answer<DeleteTopicResponse> {
+        empty()
+    }
+
+    async fn list_topics(&self, _: Request<ListTopicsRequest>) -> Answer<ListTopicsResponse> {
+        empty()
+    }
+
+    async fn describe_topic(&self, _: Request<DescribeTopicRequest>) -> Answer<DescribeTopicResponse> {
+        empty()
+    }
+
+    async fn put_group(&self, _: Request<PutGroupRequest>) -> Answer<PutGroupResponse> {
+        empty()
+    }
+
+    async fn delete_group(&self, _: Request<DeleteGroupRequest>) -> Answer<DeleteGroupResponse> {
+        empty()
+    }
+
+    async fn list_groups(&self, _: Request<ListGroupsRequest>) -> Answer<ListGroupsResponse> {
+        empty()
+    }
+
+    async fn describe_group(&self, _: Request<DescribeGroupRequest>) -> Answer<DescribeGroupResponse> {
+        empty()
+    }
+
+    async fn query_messages(&self, _: Request<QueryMessagesRequest>) -> Answer<QueryMessagesResponse> {
+        empty()
+    }
+
+    async fn describe(&self, _: Request<DescribeRequest>) -> Answer<DescribeResponse> {
+        empty()
+    }
+}

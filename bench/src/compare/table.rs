@@ -1,0 +1,162 @@
+//! A comparison as people read it: plain text, and Markdown for a page.
+
+use std::fmt::{self, Display, Formatter, Write as _};
+
+use super::{
+    Comparison, Sample,
+    ratios::{Goal, Row, cpu, rate},
+};
+
+/// Medians of one step over all rounds.
+struct StepMedians<'a> {
+    step: &'a str,
+    cpu_per_million: Option<f64>,
+    rate: Option<f64>,
+    generator_cpu_per_million: Option<f64>,
+    messages_per_block: Option<f64>,
+}
+
+impl Display for Comparison {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}\n", self.conditions())?;
+        writeln!(f, "{:<62} {:>9} {:>9} {:>9}  goal", "", "median", "min", "max")?;
+        for Row { name, unit, median, min, max, goal, holds, .. } in &self.rows {
+            let name = format!("{name}, {unit}");
+            write!(f, "{name:<62} {median:>9.3} {min:>9.3} {max:>9.3}")?;
+            writeln!(f, "  {} {}", bound(*goal), verdict(*holds))?;
+        }
+        let headings = ["CPU s/M", "msg/s", "client", "msg/block"];
+        write!(f, "\n{:<62}", "medians by step")?;
+        headings.iter().try_for_each(|heading| write!(f, " {heading:>9}"))?;
+        writeln!(f)?;
+        for medians in self.step_medians() {
+            write!(f, "{:<62}", medians.step)?;
+            medians.cells().iter().try_for_each(|cell| write!(f, " {cell:>9}"))?;
+            writeln!(f)?;
+        }
+        writeln!(f, "\n{}", self.disk)
+    }
+}
+
+impl Comparison {
+    /// The comparison as Markdown: the machine, a table of rows, a table of steps, and one of the disk.
+    pub(crate) fn to_markdown(&self) -> String {
+        let mut page = format!("{}.\n\n", self.conditions());
+        let rows = self.rows.iter().map(|row| {
+            let Row { name, unit, median, min, max, goal, holds, .. } = row;
+            let figures = [*median, *min, *max].map(figure);
+            let [median, min, max] = figures;
+            vec![name.clone(), (*unit).to_owned(), median, min, max, bound(*goal), verdict(*holds).to_owned()]
+        });
+        table(&mut page, &["Row", "Unit", "Median", "Lowest", "Highest", "Goal", "Verdict"], rows);
+        page.push_str("\nMedians by step; the generator runs on the same machine.\n\n");
+        let steps = self.step_medians().map(|step| {
+            let [cpu, rate, generator, block] = step.cells();
+            vec![step.step.to_owned(), cpu, rate, generator, block]
+        });
+        let headings =
+            ["Step", "Server CPU s per million", "Messages/s", "Generator CPU s per million", "Messages in a block"];
+        table(&mut page, &headings, steps);
+        let record_bytes = self.disk.record_bytes;
+        page.push_str(&format!("\nThe disk by itself, `pwrite` and `fdatasync` of records of {record_bytes} B.\n\n"));
+        let disk = self.disk.rows.iter().map(|row| {
+            let latency = [row.latency.p50, row.latency.p99].map(|us| us.to_string());
+            let [p50, p99] = latency;
+            vec![row.records_per_sync.to_string(), figure(row.records_per_second), p50, p99]
+        });
+        table(&mut page, &["Records a sync", "Records/s", "p50, µs", "p99, µs"], disk);
+        page
+    }
+
+    /// The machine and the load, in one line.
+    fn conditions(&self) -> String {
+        let Self { machine, rounds, seconds, body_bytes, connections, in_flight, latency_rate, .. } = self;
+        let (cpus, cpu, kernel, memory) = (machine.cpus, &machine.cpu, &machine.kernel, machine.memory_kib >> 20);
+        let stolen = self.samples.iter().map(|sample| sample.stolen_percent).fold(0.0, f64::max);
+        format!(
+            "{cpus} x {cpu}, {memory} GiB, Linux {kernel}; {rounds} rounds of {seconds} s a step, bodies of \
+             {body_bytes} B, {in_flight} sends in flight over {connections} connections, end to end at \
+             {latency_rate:.0} messages/s; CPU time stolen by the host: {stolen:.1} % of a step at most"
+        )
+    }
+
+    /// The steps in the order of the first round.
+    fn step_medians(&self) -> impl Iterator<Item = StepMedians<'_>> {
+        let first = self.samples.iter().filter(|sample| sample.round == 0);
+        first.map(|sample| {
+            let step = sample.step.as_str();
+            StepMedians {
+                step,
+                cpu_per_million: self.median(step, |sample| cpu(&sample.report)),
+                rate: self.median(step, |sample| rate(&sample.report)),
+                generator_cpu_per_million: self.median(step, |sample| sample.report.generator_cpu_per_million),
+                messages_per_block: self.median(step, |sample| sample.messages_per_block),
+            }
+        })
+    }
+
+    fn median(&self, step: &str, figure: fn(&Sample) -> Option<f64>) -> Option<f64> {
+        Row::of_step(step, "", Goal::Open, &self.samples, step, figure).map(|row| row.median)
+    }
+}
+
+impl StepMedians<'_> {
+    fn cells(&self) -> [String; 4] {
+        [self.cpu_per_million, self.rate, self.generator_cpu_per_million, self.messages_per_block]
+            .map(|value| value.map_or_else(|| "-".to_owned(), figure))
+    }
+}
+
+fn table(page: &mut String, headings: &[&str], rows: impl Iterator<Item = Vec<String>>) {
+    let line = |page: &mut String, cells: &str| {
+        writeln!(page, "| {cells} |").expect("a string takes everything");
+    };
+    line(page, &headings.join(" | "));
+    line(page, &vec!["---"; headings.len()].join(" | "));
+    rows.for_each(|cells| line(page, &cells.join(" | ")));
+}
+
+/// Three digits that count, and no more.
+fn figure(value: f64) -> String {
+    let places = match value.abs() {
+        size if size < 1.0 => 3,
+        size if size < 10.0 => 2,
+        size if size < 100.0 => 1,
+        _ => 0,
+    };
+    format!("{value:.places$}")
+}
+
+fn bound(goal: Goal) -> String {
+    match goal {
+        Goal::AtMost(bound) => format!("≤ {}", figure(bound)),
+        Goal::AtLeast(bound) => format!("≥ {}", figure(bound)),
+        Goal::Open => String::new(),
+    }
+}
+
+fn verdict(holds: Option<bool>) -> &'static str {
+    match holds {
+        Some(true) => "holds",
+        Some(false) => "missed",
+        None => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_have_three_digits() {
+        let figures = [0.3333, 1.1, 24.04, 20_000.4].map(figure);
+        assert_eq!(figures, ["0.333", "1.10", "24.0", "20000"]);
+    }
+
+    #[test]
+    fn a_table_is_markdown() {
+        let mut page = String::new();
+        table(&mut page, &["Row", "Goal"], [vec!["send".to_owned(), bound(Goal::AtMost(1.1))]].into_iter());
+        assert_eq!(page, "| Row | Goal |\n| --- | --- |\n| send | ≤ 1.10 |\n");
+    }
+}
