@@ -62,7 +62,10 @@ impl Service {
             return Ok(read_all(&self.reader, places));
         }
         let reader = self.reader.clone();
-        let read = tokio::task::spawn_blocking(move || read_all(&reader, places));
+        let read = tokio::task::spawn_blocking(move || {
+            places.iter().for_each(|place| reader.warm(place.lsn));
+            read_all(&reader, places)
+        });
         read.await.map_err(|_| Error::new(Reason::Failed, "messages could not be read"))
     }
 }

@@ -1,7 +1,9 @@
 //! The reading half of a log: cheap to clone, used by every thread.
 
 use std::{
-    io,
+    collections::VecDeque,
+    hint, io,
+    ops::Range,
     sync::{
         Arc, PoisonError, RwLock, RwLockReadGuard,
         atomic::{AtomicU64, Ordering},
@@ -27,6 +29,13 @@ const MAPPED_SEGMENTS: usize = 16;
 /// What this process wrote within these newest bytes is taken to be in the page cache still.
 const RECENT_BYTES: u64 = 64 << 20;
 
+/// Bytes brought into the page cache ahead of whoever reads old messages one after the other.
+const WARM_BYTES: u64 = 2 << 20;
+/// Ranges that are remembered as being there; several groups read old messages at a time.
+const WARM_RANGES: usize = 64;
+/// Bytes of a page of memory.
+const MEMORY_PAGE: usize = 4096;
+
 /// Reads records and blocks. Clones read the same log.
 #[derive(Clone, Debug)]
 pub struct Reader(Arc<Shared>);
@@ -37,6 +46,8 @@ pub(super) struct Shared {
     /// Oldest first; never empty.
     pub segments: RwLock<Vec<Arc<Segment>>>,
     pub tail: RwLock<Tail>,
+    /// Older ranges that were read from the disk lately, the latest last.
+    pub warm: RwLock<VecDeque<Range<Lsn>>>,
     pub written: AtomicU64,
     pub confirmed: AtomicU64,
     /// Where the log ended when this process opened it.
@@ -80,7 +91,32 @@ impl Reader {
     /// Whether `read` would be served without waiting for the disk.
     pub fn is_hot(&self, at: Lsn) -> bool {
         let recent = self.0.written().0.saturating_sub(RECENT_BYTES);
-        (at >= self.0.opened_at && at.0 >= recent) || self.0.tail().get(at, 1).is_some()
+        (at >= self.0.opened_at && at.0 >= recent) || self.is_warm(at) || self.0.tail().get(at, 1).is_some()
+    }
+
+    /// Brings what lies at and behind `at` into the page cache, so that the next messages are read
+    /// without waiting. Blocking; a failure is met again, and told, by whoever reads there.
+    pub fn warm(&self, at: Lsn) {
+        if self.is_warm(at) {
+            return;
+        }
+        let Ok((_, end)) = self.segment_of(at) else { return };
+        let end = end.0.min(self.0.confirmed.load(Ordering::Acquire)).min(at.0 + WARM_BYTES);
+        let length = usize::try_from(end.saturating_sub(at.0)).unwrap_or_default();
+        let Ok(bytes) = self.read_file(at, length) else { return };
+        bytes.iter().step_by(MEMORY_PAGE).for_each(|byte| {
+            hint::black_box(*byte);
+        });
+        let mut warm = self.0.warm.write().unwrap_or_else(PoisonError::into_inner);
+        warm.push_back(at..Lsn(end));
+        if warm.len() > WARM_RANGES {
+            warm.pop_front();
+        }
+    }
+
+    fn is_warm(&self, at: Lsn) -> bool {
+        let warm = self.0.warm.read().unwrap_or_else(PoisonError::into_inner);
+        warm.iter().rev().any(|range| range.contains(&at))
     }
 
     /// Gives every block from `from` to `to`, verified, in order; says where it ended. Blocks that

@@ -101,6 +101,7 @@ impl Log {
             written: AtomicU64::new(tip.lsn.0),
             confirmed: AtomicU64::new(tip.lsn.0),
             opened_at: tip.lsn,
+            warm: RwLock::default(),
         });
         let log = Self {
             home,
