@@ -1,6 +1,10 @@
 //! The server that the tests share, seen by its operator: topics, groups, progress.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::{
+    sync::{Arc, Mutex, PoisonError, Weak},
+    thread,
+    time::Duration,
+};
 
 use centaur_apis::{
     admin::{ListClientsRequest, admin_client::AdminClient},
@@ -13,7 +17,7 @@ use super::client::Client;
 use crate::harness::{PATIENCE, Server};
 
 /// Between two looks at a condition.
-const LOOK_INTERVAL: std::time::Duration = std::time::Duration::from_millis(10);
+const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// One running server and the way to operate it. Names of topics, groups and clients are each
 /// test's own, so that tests do not meet.
@@ -39,6 +43,13 @@ impl Broker {
     pub async fn of(server: Arc<Server>) -> Self {
         let admin = AdminClient::new(server.admin_channel().await);
         Self { server, admin }
+    }
+
+    /// The server of the test's own, to be stopped or killed.
+    pub fn into_server(self) -> Server {
+        let server = self.server.clone();
+        drop(self);
+        Arc::into_inner(server).expect("nobody shares it")
     }
 
     /// A client with a connection of its own.
@@ -99,6 +110,15 @@ impl Broker {
             Ok(answer) => answer.into_inner(),
             Err(status) if status.code() == Code::NotFound => DescribeGroupResponse::default(),
             Err(status) => panic!("{group}: {status}"),
+        }
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        // The server itself tells its log only when the last test has failed.
+        if thread::panicking() && Arc::strong_count(&self.server) > 1 {
+            eprintln!("log of the server:\n{}", self.server.log());
         }
     }
 }

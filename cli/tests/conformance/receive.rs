@@ -336,6 +336,40 @@ async fn a_new_group_reads_a_young_topic_from_the_start() {
     assert_eq!(id(&client.take_one("young", "young-c").await), "4");
 }
 
+// Of the contract's section 6.2: balancing happens as messages are handed out.
+#[tokio::test(flavor = "multi_thread")]
+async fn consumers_of_a_group_share_its_messages() {
+    const MESSAGES: usize = 400;
+    let broker = Broker::shared().await;
+    broker.topic("shared").await;
+    let producer = broker.client("shared").await;
+    let mut consumers = tokio::task::JoinSet::new();
+    for i in 0..8 {
+        let client = broker.client(&format!("shared-{i}")).await;
+        consumers.spawn(async move {
+            let mut ids = Vec::new();
+            loop {
+                let request = ReceiveMessageRequest { batch_size: 4, ..receive_renewed("shared", "shared") };
+                let received = client.receive(request).await;
+                if received.messages.is_empty() {
+                    return ids;
+                }
+                ids.extend(received.ids());
+                let handles: Vec<&str> = received.messages.iter().map(handle).collect();
+                assert_eq!(code(&client.ack("shared", "shared", &handles).await.status), Code::Ok);
+            }
+        });
+    }
+    let ids: Vec<String> = (0..MESSAGES).map(|i| format!("{i:03}")).collect();
+    for ids in ids.chunks(20) {
+        producer.store(ids.iter().map(|id| message("shared", id)).collect()).await;
+    }
+    let mut seen: Vec<String> = consumers.join_all().await.concat();
+    seen.sort();
+    assert_eq!(seen, ids, "each message came once");
+    assert_eq!(broker.backlog("shared", "shared").await, Default::default());
+}
+
 // Of the contract's section 6.5: an answer that was lost can be had again.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_attempt_gets_the_same_messages() {

@@ -246,3 +246,47 @@ async fn a_message_group_stays_in_one_queue() {
         assert_eq!(ids, (0..8).map(|i| format!("{group}/{i}")).collect::<Vec<_>>());
     }
 }
+
+// Of the contract's section 4.3: what is wrong with a message is named in a fixed order.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_several_faults_the_first_is_named() {
+    type Fault = (Code, fn(&mut Message));
+    fn system(message: &mut Message) -> &mut SystemProperties {
+        message.system_properties.as_mut().expect("set")
+    }
+    let faults: [Fault; 10] = [
+        (Code::MessageBodyEmpty, |m| m.body = Default::default()),
+        (Code::MessagePropertiesTooLarge, |m| properties(129)(m)),
+        (Code::IllegalMessagePropertyKey, |m| drop(m.user_properties.insert("KEYS".into(), "v".into()))),
+        (Code::IllegalMessageTag, |m| system(m).tag = Some("|".into())),
+        (Code::IllegalMessageKey, |m| system(m).keys.push(" ".into())),
+        (Code::MessagePropertiesTooLarge, |m| system(m).keys.push("k".repeat(17 << 10))),
+        (Code::IllegalMessageId, |m| system(m).message_id.clear()),
+        (Code::IllegalDeliveryTime, |m| system(m).delivery_timestamp = Some(in_seconds(48 * 3600))),
+        (Code::IllegalMessageGroup, |m| system(m).message_group = Some("g".repeat(64))),
+        (Code::MessagePropertyConflictWithType, |m| system(m).message_group = Some("g".into())),
+    ];
+    let (_broker, client) = bounds().await;
+    for first in 0..faults.len() {
+        let change = |m: &mut Message| faults[first..].iter().rev().for_each(|(_, spoil)| spoil(m));
+        check(&client, change, faults[first].0, &[]).await;
+    }
+}
+
+// Of the contract's section 1.2: the limit is one of bodies, not of requests.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_request_carries_several_of_the_largest_bodies() {
+    let broker = Broker::shared().await;
+    broker.topic("several-large").await;
+    let client = broker.client("several-large").await;
+    let large = |i: u8| {
+        let mut message = message("several-large", &i.to_string());
+        message.body = vec![i; 4 << 20].into();
+        message
+    };
+    client.store((0..3).map(large).collect()).await;
+    for message in client.take("several-large", "several-large", 3).await {
+        let fill: u8 = id(&message).parse().expect("a number");
+        assert!(message.body.len() == 4 << 20 && message.body.iter().all(|byte| *byte == fill), "message {fill}");
+    }
+}

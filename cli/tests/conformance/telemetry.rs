@@ -179,20 +179,15 @@ async fn a_client_works_on_after_its_stream_was_cut() {
 // 30
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_crash_clients_work_on_without_settings() {
-    let mut server = Server::start();
-    let broker_before = {
-        let broker = Broker::of(Arc::new(server)).await;
-        broker.topic("crash").await;
-        let client = broker.client("crash").await;
-        let mut line = client.telemetry().await;
-        line.settle(consumer(ClientType::PushConsumer, "crash", &["crash"])).await;
-        client.publish("crash", &["1", "2"]).await;
-        let taken = client.take("crash", "crash", 2).await;
-        assert_eq!(client.ack_one("crash", "crash", handle(&taken[0])).await, Code::Ok);
-        (broker, client, taken)
-    };
-    let (broker, client, taken) = broker_before;
-    server = Arc::into_inner(broker.server).expect("the only owner");
+    let broker = Broker::of(Arc::new(Server::start())).await;
+    broker.topic("crash").await;
+    let client = broker.client("crash").await;
+    let mut line = client.telemetry().await;
+    line.settle(consumer(ClientType::PushConsumer, "crash", &["crash"])).await;
+    client.publish("crash", &["1", "2"]).await;
+    let taken = client.take("crash", "crash", 2).await;
+    assert_eq!(client.ack_one("crash", "crash", handle(&taken[0])).await, Code::Ok);
+    let mut server = broker.into_server();
     server.kill();
     server.restart();
     let broker = Broker::of(Arc::new(server)).await;

@@ -247,6 +247,17 @@ async fn unknown_languages_and_bogus_authorization_do_not_matter() {
     }
 }
 
+// Of the contract's section 1.2
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_may_take_sixteen_kibibytes() {
+    let broker = Broker::shared().await;
+    let client = broker.client("long-headers").await;
+    let mut request = client.request(HeartbeatRequest { group: None, client_type: ClientType::Producer.into() });
+    request.metadata_mut().insert("x-mq-session-token", "t".repeat(15_500).parse().expect("ASCII"));
+    let answer = client.rpc.clone().heartbeat(request).await.expect("a status").into_inner();
+    assert_eq!(code(&answer.status), Code::Ok);
+}
+
 // 11
 #[tokio::test(flavor = "multi_thread")]
 async fn pulls_and_offsets_are_answered() {
