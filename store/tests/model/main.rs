@@ -47,7 +47,7 @@ fn a_store_does_what_the_model_does() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let first = setting("CENTAUR_MODEL_SEED", 1);
     let steps = setting("CENTAUR_MODEL_STEPS", 300);
-    for seed in first..first + setting("CENTAUR_MODEL_RUNS", 40) {
+    for seed in first..first + setting("CENTAUR_MODEL_RUNS", 80) {
         let mut story = Story { seed, commands: VecDeque::new() };
         runtime.block_on(async {
             let mut driver = Driver::new(seed);

@@ -131,7 +131,7 @@ pub struct Reference {
     pub graves: BTreeMap<String, Vec<Message>>,
     seen: BTreeMap<String, u64>,
     sessions_ms: u64,
-    last_topic_id: u32,
+    topic_ids: BTreeSet<u32>,
     messages: u64,
 }
 
@@ -171,8 +171,7 @@ impl Reference {
     /// A topic was created or changed.
     pub fn put_topic(&mut self, settings: &TopicSettings) {
         if !self.topics.contains_key(&settings.name) {
-            assert!(settings.id > self.last_topic_id, "the id of topic {} was used before", settings.name);
-            self.last_topic_id = settings.id;
+            assert!(self.topic_ids.insert(settings.id), "the id of topic {} was used before", settings.name);
         }
         let topic = self.topics.entry(settings.name.clone()).or_insert(Topic { id: settings.id, queues: Vec::new() });
         assert_eq!(topic.id, settings.id, "a topic keeps its id");
@@ -367,7 +366,7 @@ impl Reference {
         }
         let running = self.running(ask);
         if !running.is_empty() {
-            let again: BTreeSet<_> = answer.iter().map(|delivery| lease(delivery)).collect();
+            let again: BTreeSet<_> = answer.iter().map(lease).collect();
             assert_eq!(again, running.into_iter().collect(), "the same attempt gets the same messages");
             assert_eq!(again.len(), answer.len(), "no message comes twice");
             return;
