@@ -1,9 +1,8 @@
 //! The promises of the public contract, each held against the real binary by a plain generated
 //! client. The number beside a test is that of the statement in the contract's checklist.
 //!
-//! Not here: what needs message-group locks, delays, transactions, lite topics or SQL; and
-//! promises about hours, whose mechanism is tested in the store: the end of a renewed lease after
-//! three hours (75), silence of two minutes before a killed client's messages are given on (74).
+//! Not here: what needs message-group locks, delays, transactions, lite topics or SQL; and the end
+//! of a renewed lease after three hours (75), which the store is tested for with a clock of its own.
 
 mod harness;
 

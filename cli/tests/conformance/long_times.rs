@@ -17,6 +17,10 @@ use super::{
 
 /// A renewed lease is shown as 60 s long; it is tested beyond that.
 const LONG: Duration = Duration::from_secs(62);
+/// A client that beats every 30 s, as one of the official clients does, is not taken for dead.
+const EXPIRY_MIN: Duration = Duration::from_secs(31);
+/// Expiry of a client as the contract has it, and 10 s.
+const EXPIRY_MAX: Duration = Duration::from_secs(130);
 /// What a busy machine may add to a waiting time.
 const SLACK: Duration = Duration::from_secs(2);
 
@@ -38,6 +42,7 @@ async fn promises_about_long_times_are_kept() {
         empty_polls_take_their_time,
         an_ack_comes_too_late_after_its_lease,
         a_renewed_lease_keeps_its_handle,
+        what_a_killed_client_held_is_given_on,
         a_message_never_settled_is_buried,
         unmatched_messages_end_a_poll_empty,
     ];
@@ -165,6 +170,32 @@ async fn a_renewed_lease_keeps_its_handle(broker: &Broker) {
     }
     assert_eq!(client.ack_one("slow", "slow", handle(&received.messages[0])).await, Code::Ok);
     assert_eq!(broker.backlog("slow", "slow").await, Default::default());
+}
+
+// 74, for a client that ends without a word.
+async fn what_a_killed_client_held_is_given_on(broker: &Broker) {
+    broker.topic("killed").await;
+    let killed = broker.client("killed").await;
+    killed.publish("killed", &["1"]).await;
+    let received = killed.receive(receive_renewed("killed", "killed")).await;
+    let begun = Instant::now();
+    let other = broker.client("killed-other").await;
+    let stale = handle(&received.messages[0]);
+    drop(killed);
+    let request =
+        ReceiveMessageRequest { long_polling_timeout: Some(seconds(20)), ..receive_renewed("killed", "killed") };
+    let given = loop {
+        let mut received = other.receive(request.clone()).await;
+        if let Some(message) = received.messages.pop() {
+            break message;
+        }
+        assert!(begun.elapsed() < EXPIRY_MAX, "after {:?}", begun.elapsed());
+    };
+    let took = begun.elapsed();
+    assert!((EXPIRY_MIN..EXPIRY_MAX).contains(&took), "{took:?}");
+    assert_eq!(attempt(&given), 2);
+    assert_eq!(other.ack_one("killed", "killed", stale).await, Code::InvalidReceiptHandle);
+    assert_eq!(other.ack_one("killed", "killed", handle(&given)).await, Code::Ok);
 }
 
 // 77
