@@ -133,6 +133,7 @@ impl Machine {
 /// State as it was when the log ended: the newest snapshot, and every record after it.
 fn recover(config: &Config, log: &mut Log, reader: &Reader, segments: &[SegmentInfo]) -> Result<(State, u64), OpenError> {
     let start = segments.first().map_or(Lsn(0), |segment| segment.base);
+    snapshot_file::forget_after(&config.data_dir, log.next())?;
     let snapshot = snapshot_file::load_newest(&config.data_dir, log.next());
     let (mut state, from) = match snapshot.and_then(|(at, bytes)| Some((at, Snapshot::decode(bytes).ok()?))) {
         Some((at, snapshot)) => (State::from_snapshot(snapshot), at),

@@ -77,6 +77,17 @@ pub fn load_newest(data_dir: &Path, at_most: Lsn) -> Option<(Lsn, Bytes)> {
     })
 }
 
+/// Removes snapshots of a time that a cut of the log has undone: the log will pass their places
+/// again, with other records.
+pub fn forget_after(data_dir: &Path, end: Lsn) -> io::Result<()> {
+    let undone: Vec<Lsn> = kept(data_dir).into_iter().filter(|at| *at > end).collect();
+    for at in &undone {
+        fs::remove_file(file(data_dir, *at))?;
+        tracing::warn!(at_lsn = at.0, end_lsn = end.0, "snapshot lies behind the end of the log and is removed");
+    }
+    if undone.is_empty() { Ok(()) } else { File::open(folder(data_dir))?.sync_all() }
+}
+
 /// Places of the snapshots that are there, newest first; sound or not.
 pub fn kept(data_dir: &Path) -> Vec<Lsn> {
     let Ok(entries) = fs::read_dir(folder(data_dir)) else { return Vec::new() };
@@ -168,6 +179,18 @@ mod tests {
         }
         // 10 went when 30 was saved.
         assert_eq!(kept(dir.path()), [Lsn(15)]);
+    }
+
+    #[test]
+    fn those_behind_the_end_of_the_log_are_forgotten() {
+        let dir = tempfile::tempdir().expect("a folder");
+        for at in [10, 20] {
+            save(dir.path(), Lsn(at), b"state").expect("saved");
+        }
+        forget_after(dir.path(), Lsn(20)).expect("nothing to do");
+        assert_eq!(kept(dir.path()), [Lsn(20), Lsn(10)]);
+        forget_after(dir.path(), Lsn(19)).expect("removed");
+        assert_eq!(kept(dir.path()), [Lsn(10)]);
     }
 
     #[test]
