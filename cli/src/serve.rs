@@ -97,7 +97,7 @@ struct Running {
     clients: Ending,
     operators: Ending,
     workers: Workers,
-    _ports: PortsFile,
+    _ports: Option<PortsFile>,
 }
 
 async fn serve(start: Start) -> Result<(), Failure> {
@@ -136,7 +136,14 @@ async fn open(start: &Start, bound: Bound) -> Result<Running, Failure> {
     let (health, client_routes) = client_routes(proxy.routes());
     let (clients, operators, readiness) = (Ending::default(), Ending::default(), Readiness::default());
     let ports = PortsFile::write(&config.node.data_dir, bound.clients.1, bound.operators.1);
-    let ports = ports.map_err(|error| data_dir::unusable(&config.node.data_dir, &error))?;
+    let ports = match ports {
+        // Consumers can still settle what they have; this file is a convenience.
+        Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+            warn!(%error, "no room for run/ports.json");
+            None
+        }
+        ports => Some(ports.map_err(|error| data_dir::unusable(&config.node.data_dir, &error))?),
+    };
 
     let port = ClientPort::new(client_routes, encryption, config.limits.streams_per_connection, clients.drain.clone());
     let gate = Gate::new(config.limits.connections, config.limits.connections_per_address);
