@@ -88,13 +88,16 @@ impl Client {
         received
     }
 
-    /// Acks one message.
-    pub async fn ack(&mut self, group: &str, handle: &str) -> Outcome {
-        let entry = AckMessageEntry { receipt_handle: handle.to_owned(), ..Default::default() };
-        let request =
-            self.request(AckMessageRequest { group: named(group), topic: named(TOPIC), entries: vec![entry] });
-        let answer = self.rpc.ack_message(request).await.ok()?.into_inner();
-        code(answer.entries.into_iter().next()?.status)
+    /// Acks messages together; each has an outcome of its own.
+    pub async fn ack(&mut self, group: &str, messages: &[Received]) -> Vec<Outcome> {
+        let entry =
+            |message: &Received| AckMessageEntry { receipt_handle: message.handle.clone(), ..Default::default() };
+        let entries = messages.iter().map(entry).collect();
+        let request = self.request(AckMessageRequest { group: named(group), topic: named(TOPIC), entries });
+        let Ok(answer) = self.rpc.ack_message(request).await else { return vec![None; messages.len()] };
+        let entries = answer.into_inner().entries;
+        assert_eq!(entries.len(), messages.len(), "every handle has an outcome");
+        entries.into_iter().map(|entry| code(entry.status)).collect()
     }
 
     fn request<T>(&self, message: T) -> Request<T> {

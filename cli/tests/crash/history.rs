@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -24,6 +24,7 @@ pub struct History {
     ack_sent: HashSet<String>,
     delivered: HashMap<String, Delivered>,
     redeliveries: usize,
+    last_delivery: Option<Instant>,
 }
 
 struct Delivered {
@@ -58,6 +59,7 @@ impl History {
         }
         assert!(received.attempt >= 1, "attempt {} of {id}", received.attempt);
         self.delivered.insert(id.clone(), Delivered { attempt: received.attempt, asked });
+        self.last_delivery = Some(Instant::now());
     }
 
     /// An ack is about to be sent.
@@ -74,6 +76,16 @@ impl History {
     /// need not come again.
     pub fn open(&self) -> Vec<&String> {
         self.stored.iter().filter(|id| !self.acked.contains_key(*id) && !self.ack_sent.contains(*id)).collect()
+    }
+
+    /// About how many messages wait.
+    pub fn backlog(&self) -> usize {
+        self.stored.len().saturating_sub(self.acked.len())
+    }
+
+    /// Time since something came.
+    pub fn silence(&self) -> Duration {
+        self.last_delivery.map_or(Duration::ZERO, |last| last.elapsed())
     }
 
     /// How many messages were stored, acked and delivered again.

@@ -215,7 +215,9 @@ impl Server {
     fn wait_until_ready(&mut self) {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            if let Some(ports) = self.read_ports() {
+            // After a restart they are known, and on a full disk nobody can write them down.
+            let known = (self.ports.clients != 0).then_some(self.ports);
+            if let Some(ports) = self.read_ports().or(known) {
                 let operators = ([127, 0, 0, 1], ports.operators).into();
                 if get(operators, "/readyz").is_some_and(|(status, _)| status == 200) {
                     self.ports = ports;
