@@ -68,12 +68,12 @@ impl Metrics {
 }
 
 fn answers(rpc: &'static str, code: Code) -> Counter {
-    counter!("proxy_answers_total", "rpc" => rpc, "code" => code.as_str_name())
+    counter!("centaur_proxy_answers_total", "rpc" => rpc, "code" => code.as_str_name())
 }
 
 /// Clients heard from lately.
 pub(crate) fn clients(count: usize) {
-    metrics::gauge!("proxy_clients").set(count as f64);
+    metrics::gauge!("centaur_proxy_clients").set(count as f64);
 }
 
 #[cfg(test)]

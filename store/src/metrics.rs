@@ -38,7 +38,7 @@ pub fn refused_busy() {
 }
 
 pub fn damaged() {
-    counter!("centaur_store_damaged_reads_total").increment(1);
+    counter!("centaur_store_messages_unreadable_total").increment(1);
 }
 
 pub fn poisoned() {
