@@ -4,6 +4,7 @@
 //! `CENTAUR_MODEL_RUNS` sets how many sequences are tried, `CENTAUR_MODEL_SEED` with which seed
 //! they begin, `CENTAUR_MODEL_STEPS` how long each is. A failure tells the seed and the last commands.
 
+mod command;
 mod driver;
 #[path = "../harness/mod.rs"]
 mod harness;
