@@ -21,6 +21,10 @@ use prost::Message as _;
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 
+/// The allocator of the server: what allocations cost is part of what is measured.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const TOPIC: &str = "orders";
 const GROUP: &str = "billing";
 const QUEUES: u32 = 8;

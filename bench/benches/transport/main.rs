@@ -32,6 +32,10 @@ use tonic_prost::{ProstDecoder, ProstEncoder};
 
 use crate::nothing::Nothing;
 
+/// The allocator of the server: what allocations cost is part of what is measured.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const MESSAGES: [u32; 4] = [1, 4, 16, 64];
 const BODY_BYTES: usize = 1024;
 /// What gRPC puts before a message.

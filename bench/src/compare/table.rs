@@ -44,8 +44,7 @@ impl Comparison {
         let mut page = format!("{}.\n\n", self.conditions());
         let rows = self.rows.iter().map(|row| {
             let Row { name, unit, median, min, max, goal, holds, .. } = row;
-            let figures = [*median, *min, *max].map(figure);
-            let [median, min, max] = figures;
+            let [median, min, max] = [*median, *min, *max].map(figure);
             vec![name.clone(), (*unit).to_owned(), median, min, max, bound(*goal), verdict(*holds).to_owned()]
         });
         table(&mut page, &["Row", "Unit", "Median", "Lowest", "Highest", "Goal", "Verdict"], rows);
@@ -60,8 +59,7 @@ impl Comparison {
         let record_bytes = self.disk.record_bytes;
         page.push_str(&format!("\nThe disk by itself, `pwrite` and `fdatasync` of records of {record_bytes} B.\n\n"));
         let disk = self.disk.rows.iter().map(|row| {
-            let latency = [row.latency.p50, row.latency.p99].map(|us| us.to_string());
-            let [p50, p99] = latency;
+            let [p50, p99] = [row.latency.p50, row.latency.p99].map(|us| us.to_string());
             vec![row.records_per_sync.to_string(), figure(row.records_per_second), p50, p99]
         });
         table(&mut page, &["Records a sync", "Records/s", "p50, µs", "p99, µs"], disk);
@@ -116,11 +114,10 @@ fn table(page: &mut String, headings: &[&str], rows: impl Iterator<Item = Vec<St
     rows.for_each(|cells| line(page, &cells.join(" | ")));
 }
 
-/// Three digits that count, and no more.
+/// As many places as tell a figure from its goal, and no more.
 fn figure(value: f64) -> String {
     let places = match value.abs() {
-        size if size < 1.0 => 3,
-        size if size < 10.0 => 2,
+        size if size < 10.0 => 3,
         size if size < 100.0 => 1,
         _ => 0,
     };
@@ -129,10 +126,15 @@ fn figure(value: f64) -> String {
 
 fn bound(goal: Goal) -> String {
     match goal {
-        Goal::AtMost(bound) => format!("≤ {}", figure(bound)),
-        Goal::AtLeast(bound) => format!("≥ {}", figure(bound)),
+        Goal::AtMost(bound) => format!("≤ {}", rounded(bound)),
+        Goal::AtLeast(bound) => format!("≥ {}", rounded(bound)),
         Goal::Open => String::new(),
     }
+}
+
+/// A goal as it is written, without the noise of thirds.
+fn rounded(bound: f64) -> f64 {
+    (bound * 1e3).round() / 1e3
 }
 
 fn verdict(holds: Option<bool>) -> &'static str {
@@ -148,15 +150,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_have_three_digits() {
-        let figures = [0.3333, 1.1, 24.04, 20_000.4].map(figure);
-        assert_eq!(figures, ["0.333", "1.10", "24.0", "20000"]);
+    fn figures_have_few_digits_and_goals_fewer() {
+        let figures = [0.3333, 1.1529, 24.04, 20_000.4].map(figure);
+        assert_eq!(figures, ["0.333", "1.153", "24.0", "20000"]);
+        let goals = [Goal::AtMost(1.0 / 3.0), Goal::AtLeast(0.85), Goal::AtMost(1000.0)].map(bound);
+        assert_eq!(goals, ["≤ 0.333", "≥ 0.85", "≤ 1000"]);
     }
 
     #[test]
     fn a_table_is_markdown() {
         let mut page = String::new();
         table(&mut page, &["Row", "Goal"], [vec!["send".to_owned(), bound(Goal::AtMost(1.1))]].into_iter());
-        assert_eq!(page, "| Row | Goal |\n| --- | --- |\n| send | ≤ 1.10 |\n");
+        assert_eq!(page, "| Row | Goal |\n| --- | --- |\n| send | ≤ 1.1 |\n");
     }
 }
