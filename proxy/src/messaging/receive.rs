@@ -62,6 +62,7 @@ async fn take(proxy: &Inner, caller: &Caller<'_>, request: &ReceiveMessageReques
     let group = validate::group(request.group.as_ref())?;
     let (invisible_ms, session_bound) = validate::lease(request)?;
     let filter = validate::filter(request.filter_expression.as_ref())?;
+    let attempt = validate::attempt(request)?;
     let wait = if proxy.draining.is_cancelled() { Duration::ZERO } else { polling };
     let pop = PopRequest {
         group: group.to_owned(),
@@ -72,7 +73,7 @@ async fn take(proxy: &Inner, caller: &Caller<'_>, request: &ReceiveMessageReques
         bytes_max: proxy.config.receive_bytes_max,
         invisible_ms,
         session_bound,
-        attempt: request.attempt_id.clone().unwrap_or_default(),
+        attempt: attempt.to_owned(),
         wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
         create_group: proxy.config.create_groups_on_demand,
     };

@@ -6,6 +6,7 @@ use std::{pin::pin, sync::Arc, time::Duration};
 use centaur_apis::v2::{
     ClientType, Language, Settings, TelemetryCommand, settings::PubSub, telemetry_command::Command,
 };
+use prost::Message as _;
 use tokio::{sync::mpsc, time::sleep};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
@@ -22,6 +23,8 @@ use crate::{
 
 /// Frames that may wait for a client to read them.
 const FRAMES_MAX: usize = 16;
+/// Largest settings of a client, in bytes: they are kept as long as it lives.
+const SETTINGS_BYTES_MAX: usize = 64 << 10;
 /// Some clients miss the first answer to their settings while they start; they get it again when
 /// they show no sign of work for this long.
 const SILENCE: Duration = Duration::from_secs(2);
@@ -175,6 +178,10 @@ fn unreadable(status: Status) -> Status {
 
 /// Checks what a client says of itself; gives its consumer group.
 fn check(settings: &Settings) -> Result<Option<&str>, Refusal> {
+    let bytes = settings.encoded_len();
+    if bytes > SETTINGS_BYTES_MAX {
+        return Err(unfit(&format!("they have {bytes} bytes; at most {SETTINGS_BYTES_MAX} are allowed")));
+    }
     let is_producer = settings.client_type() == ClientType::Producer;
     let is_unknown = settings.client_type() == ClientType::Unspecified;
     match &settings.pub_sub {
@@ -227,5 +234,7 @@ mod tests {
         assert_eq!(code(Some(ClientType::Producer), subscribing("workers")), Err(Code::BadRequest));
         assert_eq!(code(Some(ClientType::PushConsumer), publishing(&[])), Err(Code::BadRequest));
         assert_eq!(code(Some(ClientType::Producer), None), Err(Code::BadRequest));
+        let topics = vec!["orders"; SETTINGS_BYTES_MAX / 8];
+        assert_eq!(code(Some(ClientType::Producer), publishing(&topics)), Err(Code::BadRequest), "too large");
     }
 }

@@ -12,7 +12,7 @@ use prost_types::Duration;
 use crate::refusal::Refusal;
 
 pub(crate) use message::{LITE_TOPIC_BYTES_MAX, Limits, effective_type, message, timestamp_ms};
-pub(crate) use receive::{batch_size, filter, lease, polling};
+pub(crate) use receive::{attempt, batch_size, filter, lease, polling};
 
 /// Longest invisible duration, in ms.
 pub(crate) const INVISIBLE_MS_MAX: i64 = 12 * 60 * 60 * 1000;

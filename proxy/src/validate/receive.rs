@@ -24,6 +24,9 @@ const POLLING_CODE_SINCE: &str = "5.0.3";
 const INVISIBLE_MS_MIN: i64 = 10_000;
 /// Lease shown for a client whose leases live as long as it does, in ms.
 const SESSION_INVISIBLE_MS: u64 = 60_000;
+/// Longest filter expression and attempt id, in bytes: a parked receive keeps both.
+const FILTER_BYTES_MAX: usize = 16 << 10;
+const ATTEMPT_BYTES_MAX: usize = 1024;
 /// Most messages in one answer.
 const BATCH_MAX: u32 = 32;
 
@@ -73,6 +76,10 @@ pub(crate) fn filter(expression: Option<&FilterExpression>) -> Result<Filter, Re
     let all = Filter { kind: Kind::All.into(), ..Default::default() };
     let Some(filter) = expression else { return Ok(all) };
     let text = filter.expression.trim();
+    if text.len() > FILTER_BYTES_MAX {
+        let message = format!("filter_expression has {} bytes; at most {FILTER_BYTES_MAX} are allowed", text.len());
+        return Err(Refusal::new(Code::IllegalFilterExpression, message));
+    }
     match filter.r#type() {
         FilterType::Sql if text.is_empty() => {
             let message = "filter_expression of type SQL is empty; give a condition";
@@ -90,6 +97,16 @@ pub(crate) fn filter(expression: Option<&FilterExpression>) -> Result<Filter, Re
             Ok(Filter { kind: Kind::Tags.into(), tags, ..Default::default() })
         }
     }
+}
+
+/// What tells one try of a receive from another; empty when the client does not say.
+pub(crate) fn attempt(request: &ReceiveMessageRequest) -> Result<&str, Refusal> {
+    let id = request.attempt_id.as_deref().unwrap_or("");
+    if id.len() > ATTEMPT_BYTES_MAX {
+        let message = format!("attempt_id has {} bytes; at most {ATTEMPT_BYTES_MAX} are allowed", id.len());
+        return Err(Refusal::new(Code::BadRequest, message));
+    }
+    Ok(id)
 }
 
 #[cfg(test)]
@@ -160,5 +177,18 @@ mod tests {
         assert_eq!(check(FilterType::Tag, " || "), Err(Code::IllegalFilterExpression));
         assert_eq!(check(FilterType::Sql, "a > 1"), Ok((Kind::Sql, vec![], "a > 1".to_owned())));
         assert_eq!(check(FilterType::Sql, " "), Err(Code::IllegalFilterExpression));
+        let long = "a||".repeat(FILTER_BYTES_MAX / 3 + 1);
+        assert_eq!(check(FilterType::Tag, &long), Err(Code::IllegalFilterExpression));
+    }
+
+    #[test]
+    fn attempt_ids_are_short() {
+        let check = |id: Option<String>| {
+            let request = ReceiveMessageRequest { attempt_id: id, ..Default::default() };
+            attempt(&request).map(str::len).map_err(|r| r.code)
+        };
+        assert_eq!(check(None), Ok(0));
+        assert_eq!(check(Some("a".repeat(ATTEMPT_BYTES_MAX))), Ok(ATTEMPT_BYTES_MAX));
+        assert_eq!(check(Some("a".repeat(ATTEMPT_BYTES_MAX + 1))), Err(Code::BadRequest));
     }
 }
