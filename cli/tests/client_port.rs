@@ -129,15 +129,20 @@ async fn the_certificate_survives_a_restart() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn plaintext_where_tls_is_required_is_named_in_the_log() {
-    let server = logging().set("proxy.tls.mode", "required").start();
-    assert_eq!(answer_to(server.clients(), PREFACE), Some(Vec::new()));
+    let server = Options::default().set("proxy.tls.mode", "required").start();
+    let answer = answer_to(server.clients(), PREFACE).expect("closed");
+    assert!(String::from_utf8_lossy(&answer).contains("turn TLS on in the client"), "{answer:?}");
     server.wait_for_log("plaintext HTTP/2 came, but proxy.tls.mode is required");
+    let output = server.centaur(&["produce", "hello", "--body", "x"]);
+    let errors = harness::text(&output.stderr);
+    assert_eq!(output.status.code(), Some(6), "{errors}");
+    assert!(errors.contains("proxy.tls.mode=required"), "{errors}");
     assert!(is_serving(tls_channel(&server).await).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tls_where_it_is_off_is_named_in_the_log() {
-    let server = logging().set("proxy.tls.mode", "off").start();
+    let server = Options::default().set("proxy.tls.mode", "off").start();
     assert_eq!(answer_to(server.clients(), HALF_A_TLS_RECORD), Some(Vec::new()));
     server.wait_for_log("a TLS hello came, but proxy.tls.mode is off");
     assert!(is_serving(server.channel().await).await);
@@ -152,7 +157,12 @@ async fn garbage_is_closed_quietly_and_counted() {
         (b"GET / HTTP/1.1\r\nhost: a\r\n\r\n", "http1"),
         (b"\x16\x03\x01\x00\x05\xff\x00\x00\x01\x00", "tls_handshake"),
     ] {
-        answer_to(server.clients(), bytes).unwrap_or_else(|| panic!("{reason}: the connection stays open"));
+        let answer = answer_to(server.clients(), bytes);
+        let answer = answer.unwrap_or_else(|| panic!("{reason}: the connection stays open"));
+        if reason == "http1" {
+            let answer = String::from_utf8_lossy(&answer);
+            assert!(answer.contains("400 Bad Request") && answer.contains("gRPC over HTTP/2"), "{answer}");
+        }
         let series = format!("centaur_connections_refused_total{{port=\"clients\",reason=\"{reason}\"}}");
         wait_until(&series, || server.get("/metrics").1.contains(&series));
     }

@@ -85,6 +85,14 @@ pub(crate) fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Re
 
 /// What a refusal means for the command.
 pub(crate) fn failure(status: &Status) -> Failure {
+    // Only a failure on this side has a source: the connection broke, or never was one.
+    if matches!(status.code(), Code::Cancelled | Code::Unknown | Code::Unavailable | Code::Internal)
+        && let Some(cause) = deepest(status)
+    {
+        return Failure::new(Exit::Unreachable, format!("the connection was lost: {cause}")).hint(
+            "look at the server's log; with proxy.tls.mode=required it takes no plaintext, and this command speaks nothing else",
+        );
+    }
     let error = Error::from_status(status);
     let exit = match status.code() {
         Code::NotFound => Exit::NotFound,
@@ -114,6 +122,15 @@ pub(crate) fn failure(status: &Status) -> Failure {
         (_, Some(hint)) => failure.hint(hint),
         (_, None) => failure,
     }
+}
+
+/// The first cause of a failure.
+fn deepest(status: &Status) -> Option<String> {
+    let mut cause = std::error::Error::source(status)?;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    Some(cause.to_string())
 }
 
 fn hint_for(exit: Exit) -> Option<&'static str> {

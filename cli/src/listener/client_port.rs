@@ -2,10 +2,11 @@
 //! it in time, and when it has been open or silent for long enough.
 
 use std::{
+    collections::HashMap,
     io,
     net::SocketAddr,
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -13,14 +14,14 @@ use hyper::server::conn::http2::Builder;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use thiserror::Error;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     time::{Instant, MissedTickBehavior, interval_at, timeout},
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::{
     listener::{
@@ -34,6 +35,12 @@ use crate::{
 const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(5);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(5);
+/// A refused peer gets this long to read why.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
+/// Bytes of a refused peer that are read for it to do so.
+const FAREWELL_BYTES_MAX: u64 = 64 << 10;
+/// Between two lines about refusals of one kind.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// How often a connection looks at itself.
 const CHECK_INTERVAL: Duration = Duration::from_secs(30);
 /// Looks in a row without a call after which a connection is asked to go: 120 s.
@@ -61,6 +68,8 @@ pub(crate) struct ClientPort {
     encryption: Encryption,
     http2: Builder<TokioExecutor>,
     drain: CancellationToken,
+    /// When a refusal was last logged, by reason.
+    logged: Mutex<HashMap<&'static str, Instant>>,
 }
 
 /// Why a connection was closed before its first call.
@@ -108,7 +117,13 @@ impl ClientPort {
         streams_per_connection: u32,
         drain: CancellationToken,
     ) -> Arc<Self> {
-        Arc::new(Self { routes, encryption, http2: http2::builder(streams_per_connection), drain })
+        Arc::new(Self {
+            routes,
+            encryption,
+            http2: http2::builder(streams_per_connection),
+            drain,
+            logged: Mutex::default(),
+        })
     }
 
     /// Serves one connection to its end.
@@ -123,7 +138,11 @@ impl ClientPort {
             Err(Refused::Broken(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {}
             Err(refused) => {
                 metrics::connection_refused("clients", refused.reason());
-                debug!(target: "client", %peer, reason = %refused, "connection closed");
+                if self.is_news(refused.reason()) {
+                    warn!(target: "client", %peer, reason = %refused, "connection closed; the next like it go unlogged");
+                } else {
+                    debug!(target: "client", %peer, reason = %refused, "connection closed");
+                }
             }
         }
     }
@@ -145,11 +164,33 @@ impl ClientPort {
             }
             _ => Carrier::Plain(stream),
         };
-        timeout(PREFACE_TIMEOUT, preface(&mut carrier)).await.map_err(|_| Refused::SlowPreface)??;
-        match (&self.encryption, &carrier) {
-            (Encryption::Required(_), Carrier::Plain(_)) => Err(Refused::TlsRequired),
-            _ => Ok(Socket::new(carrier, PREFACE)),
+        match self.begin(&mut carrier).await {
+            Ok(()) => Ok(Socket::new(carrier, PREFACE)),
+            Err(refused) => {
+                say_why(Socket::new(carrier, &[]), &refused).await;
+                Err(refused)
+            }
         }
+    }
+
+    /// Reads how the peer begins; only then it is known in which words to refuse it.
+    async fn begin(&self, carrier: &mut Carrier) -> Result<(), Refused> {
+        timeout(PREFACE_TIMEOUT, preface(carrier)).await.map_err(|_| Refused::SlowPreface)??;
+        match (&self.encryption, carrier) {
+            (Encryption::Required(_), Carrier::Plain(_)) => Err(Refused::TlsRequired),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a refusal of this kind was not logged lately; peers can make any number of them.
+    fn is_news(&self, reason: &'static str) -> bool {
+        let now = Instant::now();
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_news = logged.get(reason).is_none_or(|last| now.duration_since(*last) >= LOG_INTERVAL);
+        if is_news {
+            logged.insert(reason, now);
+        }
+        is_news
     }
 
     async fn drive(&self, socket: Socket, peer: SocketAddr) {
@@ -196,6 +237,24 @@ async fn finish(mut connection: Pin<&mut Connection>, activity: &Activity) {
                 return;
             },
         }
+    }
+}
+
+/// Tells a peer that speaks HTTP why it is refused, in a form its own messages show.
+async fn say_why(mut socket: Socket, refused: &Refused) {
+    let words = match refused {
+        Refused::Http1 => http2::http1_refusal(&refused.to_string()),
+        Refused::TlsRequired => http2::farewell(&refused.to_string()),
+        _ => return,
+    };
+    let say = async {
+        socket.write_all(&words).await?;
+        socket.shutdown().await?;
+        // Closing with bytes unread would take the words back.
+        tokio::io::copy(&mut socket.take(FAREWELL_BYTES_MAX), &mut tokio::io::sink()).await
+    };
+    if let Ok(Err(error)) = timeout(FAREWELL_TIMEOUT, say).await {
+        debug!(target: "client", %error, "the peer did not wait to hear why");
     }
 }
 

@@ -43,3 +43,28 @@ pub(crate) fn builder(streams_per_connection: u32) -> Builder<TokioExecutor> {
         .auto_date_header(false);
     builder
 }
+
+/// The frames that send a peer away before its first call: the SETTINGS that have to come first, and
+/// a GOAWAY that gives the reason; RFC 9113, 6.5 and 6.8.
+pub(crate) fn farewell(reason: &str) -> Vec<u8> {
+    const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    const GOAWAY: u8 = 7;
+    const INADEQUATE_SECURITY: u32 = 0xc;
+    // A last stream and an error code come before the reason, which is one of our own sentences.
+    let length = u32::try_from(8 + reason.len()).unwrap_or(8).to_be_bytes();
+    let mut frames = SETTINGS.to_vec();
+    frames.extend([length[1], length[2], length[3], GOAWAY, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    frames.extend(INADEQUATE_SECURITY.to_be_bytes());
+    frames.extend(reason.as_bytes());
+    frames
+}
+
+/// What a peer that speaks HTTP/1 can show its user.
+pub(crate) fn http1_refusal(reason: &str) -> Vec<u8> {
+    let length = reason.len() + 1;
+    format!(
+        "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\n\
+         content-length: {length}\r\nconnection: close\r\n\r\n{reason}\n"
+    )
+    .into_bytes()
+}
