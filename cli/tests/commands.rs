@@ -68,7 +68,8 @@ fn exit_codes_say_what_happened() {
         (&["topic", "delete", "absent", "--yes"], 3),
         (&["topic", "delete", "absent", "--yes", "--if-exists"], 0),
         (&["topic", "create", "t"], 4),
-        (&["topic", "create", "t", "--if-not-exists"], 0),
+        (&["topic", "create", "t", "--if-not-exists", "--queues", "9"], 0),
+        (&["group", "create", "g", "--if-not-exists"], 0),
         (&["topic", "create", "not a name"], 11),
         (&["topic", "delete", "t"], 10),
         (&["group", "create", "g"], 4),
@@ -82,6 +83,8 @@ fn exit_codes_say_what_happened() {
         let output = server.centaur(arguments);
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", text(&output.stderr));
     }
+    let topic = json(&server.run(&["topic", "describe", "t", "-o", "json"]));
+    assert_eq!(topic["topic"]["version"], 1, "it stays as it is: {topic}");
 }
 
 #[test]

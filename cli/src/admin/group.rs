@@ -6,7 +6,7 @@ use centaur_apis::{
     log::{CustomizedBackoff, ExponentialBackoff, Group, group},
     store::{
         Backlog, DeleteGroupRequest, DescribeGroupRequest, GroupSummary, ListGroupsRequest, Mode, PutGroupRequest,
-        QueueProgress, TopicProgress, put_group_request,
+        QueueProgress, Reason, TopicProgress, put_group_request,
     },
 };
 use clap::{Args, Subcommand, ValueEnum};
@@ -36,7 +36,7 @@ enum Verb {
         name: String,
         #[command(flatten)]
         settings: Settings,
-        /// Done, too, when it exists already
+        /// Done, too, when it exists already; it stays as it is
         #[arg(long)]
         if_not_exists: bool,
     },
@@ -114,8 +114,14 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
     let remote = &command.remote;
     match command.verb {
         Verb::Create { name, settings, if_not_exists } => {
-            let mode = if if_not_exists { Mode::CreateOrUpdate } else { Mode::Create };
-            put(remote, settings.request(name, mode)).await
+            match put(remote, settings.request(name.clone(), Mode::Create)).await {
+                Err(failure)
+                    if if_not_exists && failure.code.as_deref() == Some(Reason::AlreadyExists.as_str_name()) =>
+                {
+                    remote.output.done(&format!("group {name} exists already"), &json!({ "created": false }))
+                }
+                done => done,
+            }
         }
         Verb::Update { name, settings } => put(remote, settings.request(name, Mode::Update)).await,
         Verb::List { limit, after } => list(remote, ListGroupsRequest { limit, after }).await,

@@ -4,7 +4,7 @@ use centaur_apis::{
     log::{Permission, Topic, TopicType},
     store::{
         DeleteTopicRequest, DescribeTopicRequest, DescribeTopicResponse, ListTopicsRequest, Mode, PutTopicRequest,
-        QueueState, TopicSummary,
+        QueueState, Reason, TopicSummary,
     },
 };
 use clap::{Args, Subcommand, ValueEnum};
@@ -33,7 +33,7 @@ enum Verb {
         name: String,
         #[command(flatten)]
         settings: Settings,
-        /// Done, too, when it exists already
+        /// Done, too, when it exists already; it stays as it is
         #[arg(long)]
         if_not_exists: bool,
     },
@@ -112,8 +112,14 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
     let remote = &command.remote;
     match command.verb {
         Verb::Create { name, settings, if_not_exists } => {
-            let mode = if if_not_exists { Mode::CreateOrUpdate } else { Mode::Create };
-            put(remote, settings.request(name, mode)).await
+            match put(remote, settings.request(name.clone(), Mode::Create)).await {
+                Err(failure)
+                    if if_not_exists && failure.code.as_deref() == Some(Reason::AlreadyExists.as_str_name()) =>
+                {
+                    remote.output.done(&format!("topic {name} exists already"), &json!({ "created": false }))
+                }
+                done => done,
+            }
         }
         Verb::Update { name, settings } => put(remote, settings.request(name, Mode::Update)).await,
         Verb::List { all, limit, after } => list(remote, ListTopicsRequest { include_system: all, limit, after }).await,
