@@ -38,15 +38,17 @@ impl Banner<'_> {
         let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
         let data_dir = self.config.node.data_dir.display();
         let (clients, operators) = (dialable(self.clients), dialable(self.operators));
-        let port = self.operators.port();
-        let at = if port == 8082 { String::new() } else { format!(" -a 127.0.0.1:{port}") };
+        let flag = |name, at: SocketAddr, usual| if at == usual { String::new() } else { format!(" {name} {at}") };
+        let to_operators = flag("-a", operators, ([127, 0, 0, 1], 8082).into());
+        let to_clients = flag("-e", clients, ([127, 0, 0, 1], 8081).into());
         [
             format!("centaur {version} ({os}/{arch})  merged: store proxy{dev}"),
             format!("data      {data_dir}  {}", self.data),
             format!("clients   {clients}  endpoint for RocketMQ 5 SDKs ({tls})"),
             format!("operators http://{operators}  admin gRPC, /metrics, /healthz, /readyz"),
-            format!("try       centaur topic create hello{at}"),
-            format!("          centaur produce hello --body hi{at}   |   centaur consume hello --group demo{at}"),
+            format!("try       centaur topic create hello{to_operators}"),
+            format!("          centaur produce hello --body hi{to_clients}"),
+            format!("          centaur consume hello --group demo{to_clients}"),
             format!("ready in {:.3} s", self.elapsed.as_secs_f64()),
         ]
         .join("\n")

@@ -97,8 +97,9 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Client(command) => admin::block_on(admin::client::run(command)),
         Command::Config(command) => config::command::run(command),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Arguments::command(), "centaur", &mut std::io::stdout());
-            Ok(())
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "centaur", &mut script);
+            output::line(String::from_utf8_lossy(&script).trim_end())
         }
     }
 }

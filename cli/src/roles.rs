@@ -70,18 +70,20 @@ fn is_permission(error: &io::Error) -> bool {
 /// What the store found at its start, in words.
 pub(crate) async fn summary(store: &Store) -> String {
     let facts = store.facts();
+    let found = store.describe().await.ok();
+    let is_empty = found.as_ref().is_some_and(|found| found.topics + found.groups == 0 && found.messages == 0);
     let end = match facts.cut {
         Some((_, bytes)) => format!("after a crash, {bytes} torn bytes cut"),
+        None if facts.was_clean && is_empty => "nothing in it yet".to_owned(),
         None if facts.was_clean => "clean stop".to_owned(),
-        None if facts.replayed == 0 => "new".to_owned(),
         None => "after a crash".to_owned(),
     };
     let recovered = format!("{end}, ready in {} ms", facts.recovered_ms);
-    match store.describe().await {
-        Ok(found) => {
+    match found {
+        Some(found) => {
             format!("{} topics, {} groups, {} messages; {recovered}", found.topics, found.groups, found.messages)
         }
-        Err(_) => recovered,
+        None => recovered,
     }
 }
 

@@ -10,6 +10,7 @@ use crate::{
         load::{self, Flags, Loaded, Problem},
     },
     exit::{Exit, Failure},
+    output,
 };
 
 /// Look at a configuration without starting anything
@@ -51,13 +52,11 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
             let mut flags = check.flags;
             flags.config = check.file.or(flags.config);
             let loaded = from_process(&flags)?;
-            println!("ok: {} keys set", loaded.origins.len());
-            Ok(())
+            output::line(&format!("ok: {} keys set", loaded.origins.len()))
         }
         Command::Print(print) => {
             let loaded = from_process(&print.flags)?;
-            print_keys(&print, &loaded);
-            Ok(())
+            output::line(shown_keys(&print, &loaded).trim_end())
         }
     }
 }
@@ -80,8 +79,8 @@ fn failure(problems: &[Problem]) -> Failure {
         .hint("centaur config print shows every key with its value")
 }
 
-fn print_keys(print: &Print, loaded: &Loaded) {
-    let mut table = "";
+fn shown_keys(print: &Print, loaded: &Loaded) -> String {
+    let (mut shown, mut table) = (String::new(), "");
     for key in KEYS {
         let origin = loaded.origin(key.path);
         if print.changed && origin == "default" {
@@ -89,17 +88,18 @@ fn print_keys(print: &Print, loaded: &Loaded) {
         }
         let value = (key.get)(&loaded.config);
         if print.env {
-            println!("{}={value}", keys::variable(key.path));
+            shown += &format!("{}={value}\n", keys::variable(key.path));
             continue;
         }
         let (above, name) = key.path.split_once('.').unwrap_or(("", key.path));
         if above != table {
-            println!("{}[{above}]", if table.is_empty() { "" } else { "\n" });
+            shown += &format!("{}[{above}]\n", if table.is_empty() { "" } else { "\n" });
             table = above;
         }
         let from = if print.sources { format!("  # {origin}") } else { format!("  # {}", key.help) };
-        println!("{name} = {}{from}", toml_value(&value));
+        shown += &format!("{name} = {}{from}\n", toml_value(&value));
     }
+    shown
 }
 
 fn toml_value(text: &str) -> String {

@@ -69,8 +69,8 @@ pub(crate) struct Command {
 /// Runs `centaur consume`.
 pub(crate) async fn run(command: Command) -> Result<(), Failure> {
     let mut client = command.remote.connect().await?;
-    let _session = client.introduce(command.settings()).await?;
     let queue = find_queue(&mut client, &command.topic).await?;
+    let _session = client.introduce(command.settings()).await?;
     let mut progress = Progress::begin(command.count);
     let outcome = {
         let mut beats = interval(HEARTBEAT_INTERVAL);

@@ -81,8 +81,8 @@ pub(crate) struct Command {
 /// Runs `centaur produce`.
 pub(crate) async fn run(command: Command) -> Result<(), Failure> {
     let mut client = command.remote.connect().await?;
-    let _session = client.introduce(command.settings()).await?;
     find_route(&mut client, &command.topic).await?;
+    let _session = client.introduce(command.settings()).await?;
     let total = command.total();
     let mut progress = Progress::begin(total);
     let command = Arc::new(command);
