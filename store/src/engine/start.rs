@@ -142,8 +142,9 @@ fn recover(config: &Config, log: &mut Log, reader: &Reader, segments: &[SegmentI
     };
     let mut replayed = 0;
     for segment in segments {
-        let run = if segment.sealed { open_or_rebuild(config, reader, segment)? } else { None };
-        if let Some(run) = run {
+        if !segment.sealed {
+            index_before(&mut state, reader, segment, from)?;
+        } else if let Some(run) = open_or_rebuild(config, reader, segment)? {
             state.index.adopt(run);
         }
         if segment.end > from {
@@ -176,6 +177,16 @@ fn open_or_rebuild(config: &Config, reader: &Reader, segment: &SegmentInfo) -> R
     })?;
     open.write(&path, segment.base, segment.end)?;
     Ok(Some(Run::open(&path)?))
+}
+
+/// Indexes what the snapshot knows of the open segment: one that was sealed, and is open again
+/// because the log was cut behind it, has no run, and its messages are not replayed.
+fn index_before(state: &mut State, reader: &Reader, segment: &SegmentInfo, from: Lsn) -> Result<(), OpenError> {
+    each_record(reader, segment.base, from.min(segment.end), &mut |lsn, length, record| {
+        if let Record::Message(message) = record {
+            state.index_message(lsn, length, message);
+        }
+    })
 }
 
 fn replay(state: &mut State, reader: &Reader, from: Lsn, segment: &SegmentInfo) -> Result<u64, OpenError> {

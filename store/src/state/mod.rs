@@ -58,23 +58,32 @@ impl State {
 
     /// Applies a message: it is in its queue, findable by id and keys.
     pub fn apply_message(&mut self, lsn: Lsn, length: u32, message: &Message, indexed: bool) {
-        // Messages of a deleted topic stay in the log until retention; nobody can ask for them.
-        let Some(topic) = self.topics.get_mut(message.topic) else { return };
+        // Messages of a deleted topic stay in the log until retention; nobody can ask for them. Their
+        // topic may be one that a salvage without snapshot lost: no other ever gets its id.
+        let Some(topic) = self.topics.get_mut(message.topic) else {
+            self.topics.reserve_ids(message.topic);
+            return;
+        };
         let Some(queue) = topic.queues.get_mut(message.queue as usize) else { return };
         queue.end = message.offset + 1;
         queue.last_stored_ms = message.stored_ms;
         topic.arrivals.add(message.queue);
         if !indexed {
-            let entry = Entry {
-                lsn,
-                length,
-                tag_hash: message.tag_hash,
-                group_hash: message.group_hash,
-                stored_ms: message.stored_ms,
-            };
-            let key = QueueKey { topic: message.topic, queue: message.queue };
-            self.index.push(key, message.offset, entry, &message.key_hashes);
+            self.index_message(lsn, length, message);
         }
+    }
+
+    /// Puts a message into the open segment's index and nowhere else: the rest of the state knows it.
+    pub fn index_message(&mut self, lsn: Lsn, length: u32, message: &Message) {
+        let entry = Entry {
+            lsn,
+            length,
+            tag_hash: message.tag_hash,
+            group_hash: message.group_hash,
+            stored_ms: message.stored_ms,
+        };
+        let key = QueueKey { topic: message.topic, queue: message.queue };
+        self.index.push(key, message.offset, entry, &message.key_hashes);
     }
 
     /// Applies what is not a message.

@@ -1,0 +1,50 @@
+//! A sealed segment that is open again, because the log was cut right behind it, gives its messages.
+
+mod harness;
+
+use centaur_store::{Config, Flush};
+use harness::{Hands, Medium, create_topic, message, message_id, pop, send};
+
+const TOPIC: &str = "orders";
+
+#[tokio::test]
+async fn a_segment_opened_again_by_a_salvage_keeps_its_messages() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let config =
+        Config { data_dir: dir.path().into(), segment_bytes: 1 << 20, flush: Flush::Sync, ..Config::default() };
+    let hands = Hands::default();
+    let (store, mut client) = harness::open(&config, &hands, &Medium::Real).expect("opens");
+    create_topic(&mut client, TOPIC, 1).await.expect("made");
+    let bases = || {
+        let files = std::fs::read_dir(dir.path().join("log")).expect("listed").map(|file| file.expect("listed").path());
+        let mut segments: Vec<_> =
+            files.filter(|path| path.extension().is_some_and(|ending| ending == "seg")).collect();
+        segments.sort_unstable();
+        segments
+    };
+    let mut sent = 0;
+    while bases().len() < 2 {
+        send(&mut client, TOPIC, 0, message(TOPIC, &sent.to_string(), None, &[], vec![1; 64 << 10]))
+            .await
+            .expect("sent");
+        sent += 1;
+    }
+    drop(client);
+    tokio::task::spawn_blocking(|| store.close()).await.expect("joined").expect("closed");
+    // The last message sent began the second segment; its first page is overwritten.
+    let second = std::fs::OpenOptions::new().write(true).open(&bases()[1]).expect("opened");
+    std::os::unix::fs::FileExt::write_all_at(&second, &[0xee; 4096], 0).expect("damaged");
+    let salvaged = Config { salvage: true, ..config };
+    let (store, mut client) = harness::open(&salvaged, &hands, &Medium::Real).expect("opens");
+    let mut seen = Vec::new();
+    loop {
+        let some = pop(&mut client, "workers", TOPIC, 8).await.expect("answered");
+        if some.is_empty() {
+            break;
+        }
+        seen.extend(some.iter().map(|delivery| message_id(&delivery.properties)));
+    }
+    let expected: Vec<String> = (0..sent - 1).map(|id: u32| id.to_string()).collect();
+    assert_eq!(seen, expected);
+    tokio::task::spawn_blocking(|| store.close()).await.expect("joined").expect("closed");
+}
