@@ -142,7 +142,11 @@ impl Machine {
             self.state.index.remove_oldest(base);
             match self.log.remove_oldest(base) {
                 Ok(()) => tracing::info!(base_lsn = base.0, end_lsn = end.0, "segment retired"),
-                Err(error) => tracing::error!(base_lsn = base.0, %error, "retired segment cannot be removed"),
+                // It stays the oldest one and would be next again: it has its turn at the next look.
+                Err(error) => {
+                    tracing::error!(base_lsn = base.0, %error, "retired segment cannot be removed");
+                    return;
+                }
             }
         }
     }
