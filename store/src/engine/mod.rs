@@ -120,7 +120,7 @@ fn stopping() -> Error {
 }
 
 /// Runs the machine until it is told to stop.
-fn serve(mut machine: Machine, commands: &mpsc::Receiver<Command>) -> Result<(), log::Failure> {
+fn serve(mut machine: Machine, commands: mpsc::Receiver<Command>) -> Result<(), log::Failure> {
     loop {
         let wait = Duration::from_millis(machine.upkeep_due_in_ms());
         match commands.recv_timeout(wait) {
@@ -134,7 +134,12 @@ fn serve(mut machine: Machine, commands: &mpsc::Receiver<Command>) -> Result<(),
                             job(&mut machine);
                             drop(permit);
                         }
-                        Command::Stop => return machine.close(),
+                        Command::Stop => {
+                            // Who waits behind this is told, and nobody waits for room in a queue
+                            // that is not emptied any more: closing waits for such a thread.
+                            drop(commands);
+                            return machine.close();
+                        }
                     }
                     next = if machine.block_is_full() { None } else { commands.try_recv().ok() };
                 }
@@ -152,5 +157,5 @@ fn spawn(
     machine: Machine,
     commands: mpsc::Receiver<Command>,
 ) -> std::io::Result<thread::JoinHandle<Result<(), log::Failure>>> {
-    thread::Builder::new().name("store-writer".to_owned()).spawn(move || serve(machine, &commands))
+    thread::Builder::new().name("store-writer".to_owned()).spawn(move || serve(machine, commands))
 }
