@@ -32,6 +32,10 @@ use crate::{
 const MESSAGES_MAX: u32 = 256;
 /// A lease bound to its client ends after this in any case; source: public contract, auto-renew.
 const SESSION_LEASE_MS: u64 = 3 * 3_600_000;
+/// Room in the log for the records of one answer: a filter passes over messages of many queues.
+const LEASE_BYTES: usize = 96 << 10;
+/// Bytes of one queue's position in the log, at most.
+const POSITION_BYTES: usize = 20;
 /// Longest invisible time of a lease, with some grace over the public limit.
 const INVISIBLE_MS_MAX: u64 = 24 * 3_600_000;
 /// A queue counts as young while its first message lies within the newest bytes of the log.
@@ -206,6 +210,8 @@ impl Machine {
             return Ok(grants);
         }
         self.bury_dead(reader);
+        // Before choosing, not after: what was chosen has left its place in the order of turns.
+        self.make_room(LEASE_BYTES)?;
         let selection = self.select(ask)?;
         if selection.more {
             self.runnable.insert(reader);
@@ -351,6 +357,7 @@ impl Machine {
             let offset = if young { 0 } else { ends.end.saturating_sub(1).max(ends.start) };
             positions.push(Position { queue, offset });
         }
+        self.make_room(positions.len() * POSITION_BYTES)?;
         self.commit(Event::CursorsSet(CursorsSet { group: reader.group, topic: reader.topic, positions }));
         Ok(())
     }
@@ -528,6 +535,9 @@ impl Machine {
         subscription.turn.looked_to = looked_to;
         for lease in dead {
             if self.check_space().is_err() || !self.bury(lease) {
+                if self.check_alive().is_err() {
+                    return;
+                }
                 self.commit(Event::VisibilityChanged(VisibilityChanged {
                     group: reader.group,
                     topic: reader.topic,
@@ -541,7 +551,8 @@ impl Machine {
         }
     }
 
-    /// Moves one message to the dead-letter topic, in one block. `false`: it cannot be read.
+    /// Moves one message to the dead-letter topic, in one block. `false`: it cannot be read, or
+    /// there is no room for it.
     fn bury(&mut self, lease: Lease) -> bool {
         let Lease { reader, queue, offset } = lease;
         let key = QueueKey { topic: reader.topic, queue };
@@ -551,7 +562,9 @@ impl Machine {
         let Some((topic, group)) = names.map(|(topic, group)| (topic.settings.name.clone(), group.name.clone())) else { return false };
         let grave = format!("{DEAD_LETTER_PREFIX}{group}");
         let id = self.dead_letter_topic(&grave);
-        self.reserve(original.encoded_len() + grave.len() + topic.len() + 1024);
+        if self.make_room(original.encoded_len() + grave.len() + topic.len() + 1024).is_err() {
+            return false;
+        }
         let next = self.state.topics.get(id).and_then(|topic| topic.queues.first()).map_or(0, |queue| queue.end);
         let head = rename(&original.head, &grave);
         let properties = with_origin(&original, &topic);

@@ -127,6 +127,19 @@ impl Machine {
         self.no_room = !self.fits(bytes);
     }
 
+    /// The same for a decision that is not made when there is no room. Nothing is applied that
+    /// cannot be written: a block that does not fit would end the store.
+    pub(super) fn make_room(&mut self, bytes: usize) -> Result<(), Error> {
+        self.reserve(bytes);
+        self.check_alive()
+    }
+
+    /// Whether `bytes` more can be written at all, the room kept for upkeep included.
+    pub(super) fn has_any_room(&mut self, bytes: usize) -> bool {
+        self.reserve(bytes);
+        self.log.room() >= (self.body.len() + bytes) as u64
+    }
+
     fn fits(&self, bytes: usize) -> bool {
         self.log.room() >= (self.body.len() + bytes + SLACK) as u64
     }

@@ -26,6 +26,8 @@ const SYNC_MS: u64 = 500;
 const SYNC_BYTES: u64 = 16 << 20;
 /// How often space is looked for when there is none.
 const NO_ROOM_MS: u64 = 100;
+/// Bytes of one queue's new start in the log, at most.
+const QUEUE_START_BYTES: usize = 26;
 /// The thread looks up at least this often.
 const IDLE_MS: u64 = 10_000;
 
@@ -115,6 +117,9 @@ impl Machine {
         let missed: Vec<u64> =
             self.state.pop.sessions().filter(|session| now_ms - *seen.entry(*session).or_insert(now_ms) > SESSION_MS).collect();
         for session in missed {
+            if self.check_alive().is_err() {
+                return;
+            }
             self.seen.remove(&session);
             self.commit(Event::SessionEnded(SessionEnded { session, visible_at_ms: self.now_ms, group: 0 }));
             tracing::info!(session, "client was not heard from; its messages are visible again");
@@ -131,7 +136,12 @@ impl Machine {
             self.write_block();
             let starts = self.state.index.starts_after(base);
             let starts = starts.into_iter().map(|(key, offset)| QueueStart { topic: key.topic, queue: key.queue, offset });
-            self.commit(Event::SegmentRetired(SegmentRetired { end_lsn: end.0, starts: starts.collect() }));
+            let starts: Vec<QueueStart> = starts.collect();
+            if !self.has_any_room((starts.len() + 4) * QUEUE_START_BYTES) {
+                tracing::error!(base_lsn = base.0, "disk is too full to note that a segment is retired; free some space");
+                return;
+            }
+            self.commit(Event::SegmentRetired(SegmentRetired { end_lsn: end.0, starts }));
             self.write_block();
             // The record comes first and is on disk before the files go: a crash leaves files that
             // the next start removes, never a queue that points at nothing.
