@@ -108,7 +108,12 @@ pub fn select(
     let owed = if due.peek().is_some() { subscription.turn.owed.saturating_add(messages) } else { 0 };
     let quota = (owed / REDELIVERY_SHARE) as usize;
     take_redeliveries(&mut selection, &mut due, quota.min(want.messages), &mut bytes);
-    select_fresh(reader, subscription, topic, index, want, read, &mut selection, &mut bytes)?;
+    let fresh = select_fresh(reader, subscription, topic, index, want, read, &mut selection, &mut bytes);
+    if fresh.is_err() {
+        // Queues were taken out of the ring and nothing was leased: all are looked at again.
+        subscription.turn.seen = None;
+    }
+    fresh?;
     let room = want.messages - selection.messages();
     let quota = selection.redeliveries.len() + room;
     take_redeliveries(&mut selection, &mut due, quota, &mut bytes);
@@ -174,7 +179,8 @@ fn select_fresh(
     refill(subscription, topic);
     let mut examined = 0;
     for _ in 0..subscription.turn.len() {
-        if selection.messages() >= want.messages {
+        let is_full = *bytes == 0 && selection.messages() > 0;
+        if is_full || selection.messages() >= want.messages {
             break;
         }
         let Some(queue) = subscription.turn.take() else { break };
