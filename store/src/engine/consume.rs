@@ -36,6 +36,8 @@ const SESSION_LEASE_MS: u64 = 3 * 3_600_000;
 const LEASE_BYTES: usize = 96 << 10;
 /// Bytes of one queue's position in the log, at most.
 const POSITION_BYTES: usize = 20;
+/// Messages with one id that are read to find the one that is leased.
+const SAME_ID_MAX: usize = 64;
 /// Longest invisible time of a lease, with some grace over the public limit.
 const INVISIBLE_MS_MAX: u64 = 24 * 3_600_000;
 /// A queue counts as young while its first message lies within the newest bytes of the log.
@@ -501,7 +503,7 @@ impl Machine {
         let group = self.state.groups.named(&request.group).ok_or_else(|| catalog::group_not_found(&request.group))?.id;
         let reader = Reader { group, topic };
         let client = hash64(request.client.as_bytes());
-        for message in self.messages_with_key(topic, &request.message_id, usize::MAX) {
+        for message in self.messages_with_key(topic, &request.message_id, SAME_ID_MAX)? {
             if fields::text(&message.properties, system::MESSAGE_ID) != Some(&request.message_id) {
                 continue;
             }

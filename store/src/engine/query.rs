@@ -118,8 +118,8 @@ impl Machine {
             given => given.min(MESSAGES_MAX),
         } as usize;
         let found = match &request.by {
-            Some(By::MessageId(text)) => self.with_text(id, text, system::MESSAGE_ID, limit + 1),
-            Some(By::Key(text)) => self.with_text(id, text, system::KEYS, limit + 1),
+            Some(By::MessageId(text)) => self.with_text(id, text, system::MESSAGE_ID, limit + 1)?,
+            Some(By::Key(text)) => self.with_text(id, text, system::KEYS, limit + 1)?,
             Some(By::Place(place)) => {
                 let key = QueueKey { topic: id, queue: place.queue };
                 let entry = self.state.index.get(key, place.offset).map_err(|error| damaged(&error))?;
@@ -140,16 +140,17 @@ impl Machine {
         Ok((answer, complete))
     }
 
-    /// Messages of a topic under a look-up hash, newest first; their text is not compared yet.
-    pub(super) fn messages_with_key(&mut self, topic: u32, text: &str, limit: usize) -> Vec<Message> {
-        let hits = self.hits(text);
+    /// Messages of a topic among the newest `hits_max` under a look-up hash, newest first; their text
+    /// is not compared yet.
+    pub(super) fn messages_with_key(&mut self, topic: u32, text: &str, hits_max: usize) -> Result<Vec<Message>, Error> {
+        let hits = self.hits(text, hits_max)?;
         let messages = hits.into_iter().filter_map(|lsn| self.read_at(lsn)).map(|(message, _)| message);
-        messages.filter(|message| message.topic == topic).take(limit).collect()
+        Ok(messages.filter(|message| message.topic == topic).collect())
     }
 
-    fn with_text(&mut self, topic: u32, text: &str, field: u32, limit: usize) -> Vec<Entry> {
+    fn with_text(&mut self, topic: u32, text: &str, field: u32, limit: usize) -> Result<Vec<Entry>, Error> {
         let mut found = Vec::new();
-        for lsn in self.hits(text) {
+        for lsn in self.hits(text, HITS_MAX)? {
             let Some((message, length)) = self.read_at(lsn) else { continue };
             if message.topic == topic && fields::texts(&message.properties, field).any(|value| value == text) {
                 found.push(Entry {
@@ -164,17 +165,11 @@ impl Machine {
                 break;
             }
         }
-        found
+        Ok(found)
     }
 
-    fn hits(&mut self, text: &str) -> Vec<Lsn> {
-        match self.state.index.keys(hash64(text.as_bytes()), HITS_MAX) {
-            Ok(hits) => hits,
-            Err(error) => {
-                tracing::error!(%error, "key index cannot be read");
-                Vec::new()
-            }
-        }
+    fn hits(&mut self, text: &str, max: usize) -> Result<Vec<Lsn>, Error> {
+        self.state.index.keys(hash64(text.as_bytes()), max).map_err(|error| damaged(&error))
     }
 
     fn read_at(&self, lsn: Lsn) -> Option<(Message, u32)> {
@@ -191,9 +186,10 @@ impl Machine {
             let mut entries = Vec::new();
             self.state.index.range(key, first, limit, &mut entries).map_err(|error| damaged(&error))?;
             found.extend(entries.into_iter().map(|(_, entry)| entry));
+            // A topic may have many queues: no more is held than the answer and one queue's share.
+            found.sort_unstable_by_key(|entry| (entry.stored_ms, entry.lsn));
+            found.truncate(limit);
         }
-        found.sort_unstable_by_key(|entry| (entry.stored_ms, entry.lsn));
-        found.truncate(limit);
         Ok(found)
     }
 
