@@ -47,6 +47,9 @@ impl Machine {
         self.check_space()?;
         self.commit(Event::TopicSet(topic.clone()));
         tracing::info!(topic = topic.name, queues = topic.queues, created, implicit = request.implicit, "topic set");
+        if self.state.topics.get(topic.id).is_some_and(|topic| !topic.is_readable()) {
+            self.refuse_waiters(|reader| reader.topic == topic.id, &gives_no_messages(&topic));
+        }
         Ok(PutTopicResponse { topic: Some(topic), created })
     }
 
@@ -97,6 +100,9 @@ impl Machine {
         self.commit(Event::GroupSet(group.clone()));
         tracing::info!(group = group.name, created, "group set");
         self.look_for_dead_again(group.id);
+        if group.consume_disabled {
+            self.refuse_waiters(|reader| reader.group == group.id, &may_not_consume(&group.name));
+        }
         Ok(PutGroupResponse { group: Some(group), created })
     }
 
@@ -138,6 +144,15 @@ pub(super) fn new_group(id: u32, name: &str, now_ms: u64) -> log::Group {
 
 pub(super) fn group_not_found(name: &str) -> Error {
     Error::new(Reason::GroupNotFound, format!("group {name:?} does not exist; create it with: centaur group create {name}"))
+}
+
+pub(super) fn may_not_consume(name: &str) -> Error {
+    Error::new(Reason::Forbidden, format!("group {name:?} may not consume; enable it with: centaur group update {name} --consume enabled"))
+}
+
+pub(super) fn gives_no_messages(topic: &log::Topic) -> Error {
+    let permission = topic.permission().as_str_name();
+    Error::new(Reason::Forbidden, format!("topic {:?} does not give messages; its permission is {permission}", topic.name))
 }
 
 fn changed_topic(topic: log::Topic, request: &PutTopicRequest) -> Result<log::Topic, Error> {

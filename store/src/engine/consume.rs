@@ -318,7 +318,7 @@ impl Machine {
         let filter = Filter::parse(request.filter.as_ref())?;
         let topic = self.state.topics.named(&request.topic).ok_or_else(|| topic_not_found(&request.topic))?;
         if !topic.is_readable() {
-            return Err(Error::new(Reason::Forbidden, format!("topic {:?} does not give messages; its permission is {}", request.topic, topic.settings.permission().as_str_name())));
+            return Err(catalog::gives_no_messages(&topic.settings));
         }
         let topic = topic.settings.id;
         let group = self.find_or_create_group(&request.group, request.create_group)?;
@@ -328,7 +328,7 @@ impl Machine {
     fn find_or_create_group(&mut self, name: &str, create: bool) -> Result<u32, Error> {
         if let Some(group) = self.state.groups.named(name) {
             if group.consume_disabled {
-                return Err(Error::new(Reason::Forbidden, format!("group {name:?} may not consume; enable it with: centaur group update {name} --consume enabled")));
+                return Err(catalog::may_not_consume(name));
             }
             return Ok(group.id);
         }
