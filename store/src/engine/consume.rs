@@ -32,8 +32,6 @@ use crate::{
 const MESSAGES_MAX: u32 = 256;
 /// A lease bound to its client ends after this in any case; source: public contract, auto-renew.
 const SESSION_LEASE_MS: u64 = 3 * 3_600_000;
-/// Room in the log for the records of one answer: a filter passes over messages of many queues.
-const LEASE_BYTES: usize = 96 << 10;
 /// Bytes of one queue's position in the log, at most.
 const POSITION_BYTES: usize = 20;
 /// Messages with one id that are read to find the one that is leased.
@@ -212,8 +210,9 @@ impl Machine {
             return Ok(grants);
         }
         self.bury_dead(reader);
-        // Before choosing, not after: what was chosen has left its place in the order of turns.
-        self.make_room(LEASE_BYTES)?;
+        // Before choosing, not after: what was chosen has left its place in the order of turns. The
+        // records of one answer find room in the slack.
+        self.make_room(0)?;
         let selection = self.select(ask)?;
         if selection.more {
             self.runnable.insert(reader);
