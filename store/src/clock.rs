@@ -4,7 +4,9 @@
 //! a wall clock that was set wrong, or set right again, neither ends nor stretches a lease by more
 //! than a twentieth.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::time::{ClockId, clock_gettime};
 
 /// Where time comes from; a test brings its own.
 pub trait Clock: Send {
@@ -14,17 +16,9 @@ pub trait Clock: Send {
     fn monotonic(&self) -> Duration;
 }
 
-/// The machine's clocks.
-#[derive(Debug)]
-pub struct SystemClock {
-    start: Instant,
-}
-
-impl Default for SystemClock {
-    fn default() -> Self {
-        Self { start: Instant::now() }
-    }
-}
+/// The machine's clocks. The one that never jumps also counts the time the machine sleeps.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn wall_ms(&self) -> u64 {
@@ -33,7 +27,8 @@ impl Clock for SystemClock {
     }
 
     fn monotonic(&self) -> Duration {
-        self.start.elapsed()
+        let since_boot = clock_gettime(ClockId::Boottime);
+        Duration::new(since_boot.tv_sec.unsigned_abs(), u32::try_from(since_boot.tv_nsec).unwrap_or_default())
     }
 }
 
@@ -53,7 +48,7 @@ pub struct StoreTime {
 impl StoreTime {
     /// Starts at the later of the wall clock and the last store time in the log.
     pub fn new(clock: Box<dyn Clock>, last_stored_ms: u64) -> Self {
-        let now_us = clock.wall_ms().max(last_stored_ms) * 1000;
+        let now_us = clock.wall_ms().max(last_stored_ms).saturating_mul(1000);
         Self { last: clock.monotonic(), clock, now_us, apart: false }
     }
 

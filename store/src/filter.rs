@@ -71,7 +71,8 @@ mod tests {
 
     #[test]
     fn tags_are_compared_by_text() {
-        let wanted = store::Filter { kind: Kind::Tags.into(), tags: vec!["red".into(), "blue".into()], ..Default::default() };
+        let wanted =
+            store::Filter { kind: Kind::Tags.into(), tags: vec!["red".into(), "blue".into()], ..Default::default() };
         let filter = Filter::parse(Some(&wanted)).expect("valid");
         assert!(filter.may_match(hash64(b"red")) && !filter.may_match(hash64(b"green")) && !filter.may_match(0));
         assert!(filter.matches(&tagged(Some("blue"))));

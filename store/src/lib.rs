@@ -34,14 +34,16 @@ pub struct Store {
 impl Store {
     /// Opens a data directory and recovers what is in it. Blocking; needs no runtime.
     pub fn open(config: Config) -> Result<Self, OpenError> {
-        Self::open_with(config, Box::<SystemClock>::default(), Arc::new(log::Disk))
+        Self::open_with(config, Box::new(SystemClock), Arc::new(log::Disk))
     }
 
     /// The same with a clock and a disk of the caller's.
     pub fn open_with(config: Config, clock: Box<dyn Clock>, io: Arc<dyn log::Io>) -> Result<Self, OpenError> {
         let engine = Engine::open(config, clock, io)?;
         let service = service::Service::new(engine.handle.clone(), engine.reader.clone());
-        let server = StoreServer::new(service).max_decoding_message_size(CALL_BYTES_MAX).max_encoding_message_size(CALL_BYTES_MAX);
+        let server = StoreServer::new(service)
+            .max_decoding_message_size(CALL_BYTES_MAX)
+            .max_encoding_message_size(CALL_BYTES_MAX);
         Ok(Self { engine, routes: Routes::new(server).prepare() })
     }
 
@@ -57,7 +59,7 @@ impl Store {
 
     /// What the store is and how it fares.
     pub async fn describe(&self) -> Result<DescribeResponse, Error> {
-        self.engine.handle.run(0, |machine| Ok(machine.describe())).await
+        self.engine.handle.ask(|machine| Ok(machine.describe())).await
     }
 
     /// Resolves when the log has failed: nothing is accepted any more, the process has to end.

@@ -8,12 +8,13 @@ use std::sync::{
 use centaur_apis::{
     receipt_handle::ReceiptHandle,
     store::{
-        AckRequest, AckResponse, AckResult, AppendRequest, AppendResponse, ChangeVisibilityRequest, ChangeVisibilityResponse,
-        DeadLetterRequest, DeadLetterResponse, DeleteGroupRequest, DeleteGroupResponse, DeleteTopicRequest, DeleteTopicResponse, Delivery,
-        DescribeGroupRequest, DescribeGroupResponse, DescribeRequest, DescribeResponse, DescribeTopicRequest, DescribeTopicResponse,
-        EndSessionRequest, EndSessionResponse, Error, ListGroupsRequest, ListGroupsResponse, ListTopicsRequest, ListTopicsResponse,
-        PopRequest, PopResponse, PutGroupRequest, PutGroupResponse, PutTopicRequest, PutTopicResponse, QueryMessagesRequest,
-        QueryMessagesResponse, Reason, TouchRequest, TouchResponse, store_server,
+        AckRequest, AckResponse, AckResult, AppendRequest, AppendResponse, ChangeVisibilityRequest,
+        ChangeVisibilityResponse, DeadLetterRequest, DeadLetterResponse, DeleteGroupRequest, DeleteGroupResponse,
+        DeleteTopicRequest, DeleteTopicResponse, Delivery, DescribeGroupRequest, DescribeGroupResponse,
+        DescribeRequest, DescribeResponse, DescribeTopicRequest, DescribeTopicResponse, EndSessionRequest,
+        EndSessionResponse, Error, ListGroupsRequest, ListGroupsResponse, ListTopicsRequest, ListTopicsResponse,
+        PopRequest, PopResponse, PutGroupRequest, PutGroupResponse, PutTopicRequest, PutTopicResponse,
+        QueryMessagesRequest, QueryMessagesResponse, Reason, TouchRequest, TouchResponse, store_server,
     },
     units::Lsn,
 };
@@ -21,7 +22,7 @@ use tokio::sync::oneshot;
 use tonic::{Request, Response, Status};
 
 use crate::{
-    engine::{Grant, Handle, Machine, batch_bytes},
+    engine::{self, Found, Grant, Handle, Hits, Machine, batch_bytes},
     log::{
         Reader,
         record::{self, Message, Record},
@@ -31,6 +32,8 @@ use crate::{
 
 type Answer<T> = Result<Response<T>, Status>;
 
+/// Bytes of the messages of one query.
+const QUERY_BYTES_MAX: u64 = 8 << 20;
 /// Bytes an ack or a lease of one message may add to the log.
 const EVENT_BYTES: usize = 256;
 
@@ -53,6 +56,13 @@ impl Service {
         job: impl FnOnce(&mut Machine) -> Result<T, Error> + Send + 'static,
     ) -> Answer<T> {
         Ok(Response::new(self.handle.run(bytes, job).await?))
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut Machine) -> Result<T, Error> + Send + 'static,
+    ) -> Answer<T> {
+        Ok(Response::new(self.handle.ask(question).await?))
     }
 
     /// Reads messages; those the memory does not have are read where waiting for the disk is allowed.
@@ -78,6 +88,13 @@ struct Place {
     handle: Option<ReceiptHandle>,
     attempt: u32,
     visible_at_ms: u64,
+}
+
+impl Place {
+    /// Without a lease.
+    fn bare(lsn: Lsn, length: u32) -> Self {
+        Self { lsn, length, handle: None, attempt: 0, visible_at_ms: 0 }
+    }
 }
 
 impl From<&Grant> for Place {
@@ -122,6 +139,41 @@ fn delivery(place: &Place, message: Message, key: Option<&[u8; 32]>) -> Delivery
         stored_ms: message.stored_ms,
         visible_at_ms: place.visible_at_ms,
     }
+}
+
+/// Messages at known places, as many as an answer may hold.
+fn read_places(reader: &Reader, found: &[Found], complete: bool) -> QueryMessagesResponse {
+    let mut bytes = 0;
+    let fits = |found: &&Found| {
+        let is_first = bytes == 0;
+        bytes += u64::from(found.length);
+        is_first || bytes <= QUERY_BYTES_MAX
+    };
+    let places: Vec<Place> = found.iter().take_while(fits).map(|found| Place::bare(found.lsn, found.length)).collect();
+    let complete = complete && places.len() == found.len();
+    let messages = read_all(reader, places);
+    let messages = messages.into_iter().map(|(place, message)| delivery(&place, message, None)).collect();
+    QueryMessagesResponse { messages, complete }
+}
+
+/// Messages among the hits that have the text, as many as are wanted and an answer may hold.
+fn read_hits(reader: &Reader, hits: &Hits) -> QueryMessagesResponse {
+    let mut messages = Vec::new();
+    let (mut bytes, mut complete) = (0, !hits.is_cut);
+    for &lsn in &hits.lsns {
+        let Ok(length) = reader.record_length(lsn) else { continue };
+        let Some((place, message)) = read_all(reader, vec![Place::bare(lsn, length)]).pop() else { continue };
+        if !hits.matches(&message) {
+            continue;
+        }
+        bytes += u64::from(length);
+        if messages.len() == hits.limit || (bytes > QUERY_BYTES_MAX && !messages.is_empty()) {
+            complete = false;
+            break;
+        }
+        messages.push(delivery(&place, message, None));
+    }
+    QueryMessagesResponse { messages, complete }
 }
 
 /// Takes a parked poll back when its caller goes away.
@@ -204,7 +256,8 @@ impl store_server::Store for Service {
 
     async fn end_session(&self, request: Request<EndSessionRequest>) -> Answer<EndSessionResponse> {
         let EndSessionRequest { client, group } = request.into_inner();
-        let job = move |machine: &mut Machine| Ok(EndSessionResponse { released: machine.end_session(&client, &group) });
+        let job =
+            move |machine: &mut Machine| Ok(EndSessionResponse { released: machine.end_session(&client, &group) });
         self.run(EVENT_BYTES, job).await
     }
 
@@ -220,12 +273,12 @@ impl store_server::Store for Service {
 
     async fn list_topics(&self, request: Request<ListTopicsRequest>) -> Answer<ListTopicsResponse> {
         let request = request.into_inner();
-        self.run(0, move |machine| Ok(machine.list_topics(&request))).await
+        self.ask(move |machine| Ok(machine.list_topics(&request))).await
     }
 
     async fn describe_topic(&self, request: Request<DescribeTopicRequest>) -> Answer<DescribeTopicResponse> {
         let request = request.into_inner();
-        self.run(0, move |machine| machine.describe_topic(&request)).await
+        self.ask(move |machine| machine.describe_topic(&request)).await
     }
 
     async fn put_group(&self, request: Request<PutGroupRequest>) -> Answer<PutGroupResponse> {
@@ -240,30 +293,27 @@ impl store_server::Store for Service {
 
     async fn list_groups(&self, request: Request<ListGroupsRequest>) -> Answer<ListGroupsResponse> {
         let request = request.into_inner();
-        self.run(0, move |machine| Ok(machine.list_groups(&request))).await
+        self.ask(move |machine| Ok(machine.list_groups(&request))).await
     }
 
     async fn describe_group(&self, request: Request<DescribeGroupRequest>) -> Answer<DescribeGroupResponse> {
         let request = request.into_inner();
-        self.run(0, move |machine| machine.describe_group(&request)).await
+        self.ask(move |machine| machine.describe_group(&request)).await
     }
 
     async fn query_messages(&self, request: Request<QueryMessagesRequest>) -> Answer<QueryMessagesResponse> {
         let request = request.into_inner();
-        let (found, complete) = self.handle.run(0, move |machine| machine.query(&request)).await?;
-        let place = |found: &crate::engine::Found| Place {
-            lsn: found.lsn,
-            length: found.length,
-            handle: None,
-            attempt: 0,
-            visible_at_ms: 0,
-        };
-        let messages = self.read(found.iter().map(place).collect()).await?;
-        let messages = messages.into_iter().map(|(place, message)| delivery(&place, message, None)).collect();
-        Ok(Response::new(QueryMessagesResponse { messages, complete }))
+        let answer = self.handle.ask(move |machine| machine.query(&request)).await?;
+        let reader = self.reader.clone();
+        let read = tokio::task::spawn_blocking(move || match answer {
+            engine::Answer::Places { found, complete } => read_places(&reader, &found, complete),
+            engine::Answer::Hits(hits) => read_hits(&reader, &hits),
+        });
+        let response = read.await.map_err(|_| Error::new(Reason::Failed, "messages could not be read"))?;
+        Ok(Response::new(response))
     }
 
     async fn describe(&self, _: Request<DescribeRequest>) -> Answer<DescribeResponse> {
-        self.run(0, |machine| Ok(machine.describe())).await
+        self.ask(|machine| Ok(machine.describe())).await
     }
 }

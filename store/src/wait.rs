@@ -111,7 +111,8 @@ impl<T> Waiters<T> {
 
     /// Takes every poll of the subscriptions that `which` names.
     pub fn take_where(&mut self, which: impl Fn(Reader) -> bool) -> Vec<T> {
-        let ids: Vec<WaiterId> = self.all.iter().filter(|(_, waiter)| which(waiter.reader)).map(|(id, _)| *id).collect();
+        let ids: Vec<WaiterId> =
+            self.all.iter().filter(|(_, waiter)| which(waiter.reader)).map(|(id, _)| *id).collect();
         ids.into_iter().filter_map(|id| self.remove(id)).collect()
     }
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use centaur_apis::store::{
-    ChangeVisibilityRequest, Delivery, DescribeTopicRequest, Place, QueryMessagesRequest, Reason,
+    ChangeVisibilityRequest, Delivery, DescribeRequest, DescribeTopicRequest, Place, QueryMessagesRequest, Reason,
     query_messages_request::By,
 };
 use centaur_store::{
@@ -323,5 +323,35 @@ async fn a_full_disk_refuses_messages_and_settles_what_is_held() {
     bench.hands.pass(100_000);
     let left = pop(&mut client, GROUP, TOPIC, 256).await.expect("taken");
     assert_eq!(left.len(), 21, "nothing is lost and nothing comes back");
+    drop(store);
+}
+
+/// Some file systems copy on write, and have no room even for what was allocated.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_block_that_finds_no_room_waits_for_it() {
+    let bench = Bench::new(Flush::Sync);
+    let (store, mut client) = bench.open().expect("opened");
+    create_topic(&mut client, TOPIC, QUEUES).await.expect("created");
+    let new = |n: u64| message(TOPIC, &format!("m{n}"), None, &[], vec![7; 1000]);
+    send(&mut client, TOPIC, 0, new(0)).await.expect("stored");
+
+    bench.disk.set(Faults { no_room: true, ..Faults::default() });
+    let mut first = client.clone();
+    let waiting = tokio::spawn(async move { send(&mut first, TOPIC, 0, new(1)).await });
+    while client.describe(DescribeRequest {}).await.expect("described").into_inner().disk_stage != "full" {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(send(&mut client, TOPIC, 0, new(2)).await, Err(Reason::Full));
+    assert!(!waiting.is_finished(), "nothing is answered before it is written");
+    bench.disk.set(Faults::default());
+    assert_eq!(waiting.await.expect("sent"), Ok(1), "it was only late");
+    while send(&mut client, TOPIC, 0, new(3)).await == Err(Reason::Full) {
+        tokio::task::yield_now().await;
+    }
+    drop(store);
+
+    let (store, mut client) = bench.open().expect("opened again");
+    let bodies = pop(&mut client, GROUP, TOPIC, 256).await.expect("taken");
+    assert_eq!(bodies.iter().map(|delivery| delivery.offset).collect::<Vec<_>>(), [0, 1, 2]);
     drop(store);
 }

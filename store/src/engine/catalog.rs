@@ -4,8 +4,8 @@ use centaur_apis::{
     log::{self, CustomizedBackoff, GroupDeleted, Permission, TopicDeleted, TopicType, control::Event, group::Backoff},
     names::{GroupName, TopicName},
     store::{
-        DeleteGroupRequest, DeleteGroupResponse, DeleteTopicRequest, DeleteTopicResponse, Error, Mode, PutGroupRequest, PutGroupResponse,
-        PutTopicRequest, PutTopicResponse, Reason, put_group_request,
+        DeleteGroupRequest, DeleteGroupResponse, DeleteTopicRequest, DeleteTopicResponse, Error, Mode, PutGroupRequest,
+        PutGroupResponse, PutTopicRequest, PutTopicResponse, Reason, put_group_request,
     },
 };
 
@@ -21,12 +21,14 @@ const ATTEMPTS_MAX: u32 = 65_000;
 /// Steps of a back-off.
 const BACKOFF_STEPS_MAX: usize = 256;
 /// The default back-off, seconds; source: public contract.
-const BACKOFF_DEFAULT_S: [u64; 18] = [1, 5, 10, 30, 60, 120, 180, 240, 300, 360, 420, 480, 540, 600, 1200, 1800, 3600, 7200];
+const BACKOFF_DEFAULT_S: [u64; 18] =
+    [1, 5, 10, 30, 60, 120, 180, 240, 300, 360, 420, 480, 540, 600, 1200, 1800, 3600, 7200];
 
 impl Machine {
     /// Creates or changes a topic; queues are only ever added, its type stays.
     pub fn put_topic(&mut self, request: &PutTopicRequest) -> Result<PutTopicResponse, Error> {
-        let name = TopicName::parse(&request.name).map_err(|invalid| Error::new(Reason::Invalid, invalid.to_string()))?;
+        let name =
+            TopicName::parse(&request.name).map_err(|invalid| Error::new(Reason::Invalid, invalid.to_string()))?;
         let known = self.state.topics.named(name.as_str()).map(|topic| topic.settings.clone());
         if let (true, Some(topic)) = (request.implicit, &known) {
             return Ok(PutTopicResponse { topic: Some(topic.clone()), created: false });
@@ -39,7 +41,9 @@ impl Machine {
         }
         let created = known.is_none();
         let topic = match (known, request.mode()) {
-            (Some(_), Mode::Create) => return Err(Error::new(Reason::AlreadyExists, format!("topic {:?} exists already", name.as_str()))),
+            (Some(_), Mode::Create) => {
+                return Err(Error::new(Reason::AlreadyExists, format!("topic {:?} exists already", name.as_str())));
+            }
             (None, Mode::Update) => return Err(topic_not_found(name.as_str())),
             (Some(topic), _) => changed_topic(topic, request)?,
             (None, _) => self.new_topic(&name, request),
@@ -75,7 +79,10 @@ impl Machine {
         let topic = self.state.topics.named(&request.name).ok_or_else(|| topic_not_found(&request.name))?;
         let id = topic.settings.id;
         let readers = topic.readers.iter().filter_map(|group| self.state.groups.get(*group));
-        let response = DeleteTopicResponse { messages: topic.messages(), groups: readers.map(|group| group.name.clone()).collect() };
+        let response = DeleteTopicResponse {
+            messages: topic.messages(),
+            groups: readers.map(|group| group.name.clone()).collect(),
+        };
         if !request.dry_run {
             self.commit(Event::TopicDeleted(TopicDeleted { id }));
             tracing::info!(topic = request.name, messages = response.messages, "topic deleted");
@@ -86,11 +93,14 @@ impl Machine {
 
     /// Creates or changes a consumer group.
     pub fn put_group(&mut self, request: &PutGroupRequest) -> Result<PutGroupResponse, Error> {
-        let name = GroupName::parse(&request.name).map_err(|invalid| Error::new(Reason::Invalid, invalid.to_string()))?;
+        let name =
+            GroupName::parse(&request.name).map_err(|invalid| Error::new(Reason::Invalid, invalid.to_string()))?;
         let known = self.state.groups.named(name.as_str()).cloned();
         let created = known.is_none();
         let mut group = match (known, request.mode()) {
-            (Some(_), Mode::Create) => return Err(Error::new(Reason::AlreadyExists, format!("group {:?} exists already", name.as_str()))),
+            (Some(_), Mode::Create) => {
+                return Err(Error::new(Reason::AlreadyExists, format!("group {:?} exists already", name.as_str())));
+            }
             (None, Mode::Update) => return Err(group_not_found(name.as_str())),
             (Some(group), _) => log::Group { version: group.version + 1, ..group },
             (None, _) => new_group(self.state.groups.next_id(), name.as_str(), self.now_ms),
@@ -134,7 +144,9 @@ pub(super) fn new_group(id: u32, name: &str, now_ms: u64) -> log::Group {
         name: name.to_owned(),
         fifo: false,
         max_attempts: ATTEMPTS_DEFAULT,
-        backoff: Some(Backoff::Customized(CustomizedBackoff { next_ms: BACKOFF_DEFAULT_S.iter().map(|s| s * 1000).collect() })),
+        backoff: Some(Backoff::Customized(CustomizedBackoff {
+            next_ms: BACKOFF_DEFAULT_S.iter().map(|s| s * 1000).collect(),
+        })),
         consume_disabled: false,
         created_ms: now_ms,
         version: 1,
@@ -143,26 +155,42 @@ pub(super) fn new_group(id: u32, name: &str, now_ms: u64) -> log::Group {
 }
 
 pub(super) fn group_not_found(name: &str) -> Error {
-    Error::new(Reason::GroupNotFound, format!("group {name:?} does not exist; create it with: centaur group create {name}"))
+    Error::new(
+        Reason::GroupNotFound,
+        format!("group {name:?} does not exist; create it with: centaur group create {name}"),
+    )
 }
 
 pub(super) fn may_not_consume(name: &str) -> Error {
-    Error::new(Reason::Forbidden, format!("group {name:?} may not consume; enable it with: centaur group update {name} --consume enabled"))
+    Error::new(
+        Reason::Forbidden,
+        format!("group {name:?} may not consume; enable it with: centaur group update {name} --consume enabled"),
+    )
 }
 
 pub(super) fn gives_no_messages(topic: &log::Topic) -> Error {
     let permission = topic.permission().as_str_name();
-    Error::new(Reason::Forbidden, format!("topic {:?} does not give messages; its permission is {permission}", topic.name))
+    Error::new(
+        Reason::Forbidden,
+        format!("topic {:?} does not give messages; its permission is {permission}", topic.name),
+    )
 }
 
 fn changed_topic(topic: log::Topic, request: &PutTopicRequest) -> Result<log::Topic, Error> {
     let asked = request.r#type();
     if asked != TopicType::Unspecified && asked != topic.r#type() {
-        let sentence = format!("topic {:?} has type {} and keeps it; delete it first, or create another", topic.name, topic.r#type().as_str_name());
+        let sentence = format!(
+            "topic {:?} has type {} and keeps it; delete it first, or create another",
+            topic.name,
+            topic.r#type().as_str_name()
+        );
         return Err(Error::new(Reason::Precondition, sentence));
     }
     if let Some(queues) = request.queues.filter(|queues| *queues < topic.queues) {
-        let sentence = format!("topic {:?} has {} queues; {queues} would be fewer, and queues are only added", topic.name, topic.queues);
+        let sentence = format!(
+            "topic {:?} has {} queues; {queues} would be fewer, and queues are only added",
+            topic.name, topic.queues
+        );
         return Err(Error::new(Reason::Precondition, sentence));
     }
     if is_system(&topic.name) && request.queues.is_some_and(|queues| queues != topic.queues) {
@@ -189,14 +217,19 @@ fn change_group(group: &mut log::Group, request: &PutGroupRequest) -> Result<(),
         Some(put_group_request::Backoff::Exponential(steps)) => {
             let grows = steps.multiplier.is_finite() && steps.multiplier >= 1.0;
             if !grows || steps.initial_ms == 0 || steps.max_ms < steps.initial_ms {
-                return invalid("exponential backoff needs initial > 0, max >= initial and a multiplier of at least 1".to_owned());
+                return invalid(
+                    "exponential backoff needs initial > 0, max >= initial and a multiplier of at least 1".to_owned(),
+                );
             }
             group.backoff = Some(Backoff::Exponential(*steps));
             group.backoff_is_default = false;
         }
         Some(put_group_request::Backoff::Customized(steps)) => {
             if steps.next_ms.is_empty() || steps.next_ms.len() > BACKOFF_STEPS_MAX {
-                return invalid(format!("customized backoff has {} steps; it must have 1 to {BACKOFF_STEPS_MAX}", steps.next_ms.len()));
+                return invalid(format!(
+                    "customized backoff has {} steps; it must have 1 to {BACKOFF_STEPS_MAX}",
+                    steps.next_ms.len()
+                ));
             }
             group.backoff = Some(Backoff::Customized(steps.clone()));
             group.backoff_is_default = false;

@@ -1,17 +1,24 @@
 //! Messages on their way out: leases, acks, visibility, dead letters.
 
+use std::{
+    mem,
+    sync::{Arc, Mutex, PoisonError, mpsc::SyncSender},
+};
+
 use bytes::{Bytes, BytesMut};
 use centaur_apis::{
     fields::{self, Value, message, system},
     hash64,
-    log::{self, Acked, CursorsSet, DeadLettered, Leased, Permission, Position, SessionEnded, TopicType, VisibilityChanged, control::Event},
+    log::{
+        self, Acked, CursorsSet, DeadLettered, Leased, Permission, Position, SessionEnded, TopicType,
+        VisibilityChanged, control::Event,
+    },
     names::{DEAD_LETTER_PREFIX, GroupName, TopicName},
     receipt_handle::ReceiptHandle,
     store::{ChangeVisibilityRequest, DeadLetterRequest, Error, PopRequest, Reason},
     units::Lsn,
     v2,
 };
-use prost::Message as _;
 use tokio::sync::oneshot;
 
 use super::{Command, Machine, catalog, produce::topic_not_found};
@@ -78,9 +85,13 @@ pub struct Grant {
     pub visible_at_ms: u64,
 }
 
+/// Leases that nobody received, on their way back.
+pub(super) type Returned = Arc<Mutex<Vec<(Reader, Vec<Grant>)>>>;
+
 struct Giver {
     reader: Reader,
-    commands: std::sync::mpsc::SyncSender<Command>,
+    returned: Returned,
+    commands: SyncSender<Command>,
 }
 
 impl Granted {
@@ -92,17 +103,17 @@ impl Granted {
     /// The caller has them now.
     pub fn keep(mut self) -> Vec<Grant> {
         self.giver = None;
-        std::mem::take(&mut self.grants)
+        mem::take(&mut self.grants)
     }
 }
 
 impl Drop for Granted {
     fn drop(&mut self) {
         let Some(giver) = self.giver.take() else { return };
-        let grants = std::mem::take(&mut self.grants);
-        let job = Box::new(move |machine: &mut Machine| machine.give_back(giver.reader, &grants));
-        // Too busy for it, or stopping: the leases end by their time.
-        let _ = giver.commands.try_send(Command::Job { bytes: 0, job, permit: None });
+        let grants = mem::take(&mut self.grants);
+        giver.returned.lock().unwrap_or_else(PoisonError::into_inner).push((giver.reader, grants));
+        // Only a reason to look up: with a full queue the thread does so anyway.
+        let _ = giver.commands.try_send(Command::Job { bytes: 0, job: Box::new(|_| ()), permit: None });
     }
 }
 
@@ -132,7 +143,7 @@ impl Machine {
                 reply,
             },
             Err(error) => {
-                self.answer_when_confirmed(Box::new(move |_| drop(reply.send(Err(error)))));
+                let _ = reply.send(Err(error));
                 return;
             }
         };
@@ -148,10 +159,15 @@ impl Machine {
 
     fn park(&mut self, id: WaiterId, ask: Ask, wait_ms: u64) {
         if wait_ms == 0 {
-            self.answer_when_confirmed(Box::new(move |confirmed| drop(ask.reply.send(confirmed.map(|()| Granted::default())))));
+            self.answer_when_confirmed(Box::new(move |confirmed| {
+                drop(ask.reply.send(confirmed.map(|()| Granted::default())))
+            }));
         } else if !self.waiters.has_room(ask.reader) {
             metrics::refused_busy();
-            ask.refuse(Error::new(Reason::Busy, "too many polls are waiting for this group and topic; poll again later"));
+            ask.refuse(Error::new(
+                Reason::Busy,
+                "too many polls are waiting for this group and topic; poll again later",
+            ));
         } else {
             let deadline = self.now_ms.saturating_add(wait_ms);
             self.waiters.park(id, ask.reader, deadline, ask);
@@ -181,7 +197,8 @@ impl Machine {
         let granted = match self.lease(&ask) {
             Ok(grants) if grants.is_empty() => return Some(ask),
             Ok(grants) => {
-                let giver = Giver { reader: ask.reader, commands: self.commands.clone() };
+                let (returned, commands) = (Arc::clone(&self.returned), self.commands.clone());
+                let giver = Giver { reader: ask.reader, returned, commands };
                 let key = self.state.newest_handle_key().map(|(_, key)| *key);
                 Ok(Granted { grants, key, giver: Some(giver) })
             }
@@ -233,7 +250,8 @@ impl Machine {
     fn select(&mut self, ask: &Ask) -> Result<Selection, Error> {
         let reader = ask.reader;
         let attempts_max = self.state.groups.get(reader.group).map_or(u32::MAX, |group| group.max_attempts);
-        let want = Want { filter: &ask.filter, messages: ask.messages, bytes: ask.bytes, now_ms: self.now_ms, attempts_max };
+        let want =
+            Want { filter: &ask.filter, messages: ask.messages, bytes: ask.bytes, now_ms: self.now_ms, attempts_max };
         let Some(topic) = self.state.topics.get(reader.topic) else { return Ok(Selection::default()) };
         let Some(subscription) = self.state.pop.get_mut(reader) else { return Ok(Selection::default()) };
         let log = &self.reader;
@@ -244,7 +262,8 @@ impl Machine {
                 _ => None,
             }
         };
-        select::select(reader, subscription, topic, &mut self.state.index, &want, &mut read).map_err(|error| damaged(&error))
+        select::select(reader, subscription, topic, &mut self.state.index, &want, &mut read)
+            .map_err(|error| damaged(&error))
     }
 
     fn commit_leases(&mut self, ask: &Ask, until: u64, selection: Selection) -> Vec<Pick> {
@@ -287,7 +306,13 @@ impl Machine {
             let key = QueueKey { topic: reader.topic, queue: granted.queue };
             let entry = self.state.index.get(key, granted.offset).ok().flatten()?;
             let Row { generation, deliveries, visible_at_ms, .. } = row;
-            let pick = Pick { queue: granted.queue, offset: granted.offset, entry, generation, attempt: u32::from(deliveries) };
+            let pick = Pick {
+                queue: granted.queue,
+                offset: granted.offset,
+                entry,
+                generation,
+                attempt: u32::from(deliveries),
+            };
             grants.push(self.grant(reader, pick, visible_at_ms));
         }
         Some(grants)
@@ -382,6 +407,9 @@ impl Machine {
         metrics::acked(settled.len() as u64);
         for run in settled.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
             let (reader, queue, _) = run[0];
+            if self.waiters.of(reader) > 0 {
+                self.runnable.insert(reader); // a limit on unfinished messages may have held it up
+            }
             let offsets = offsets::pack(run.iter().map(|(_, _, offset)| *offset));
             self.commit(Event::Acked(Acked { group: reader.group, topic: reader.topic, queue, offsets }));
         }
@@ -418,7 +446,9 @@ impl Machine {
         };
         let Some(lease) = lease else { return Ok(()) };
         self.check_space()?;
-        self.bury(lease).then_some(()).ok_or_else(|| Error::new(Reason::Failed, "message cannot be read, so it cannot be moved to the dead-letter topic"))
+        self.bury(lease).then_some(()).ok_or_else(|| {
+            Error::new(Reason::Failed, "message cannot be read, so it cannot be moved to the dead-letter topic")
+        })
     }
 
     /// Ends a client: what is leased for as long as it lives is visible again. Says how much.
@@ -428,7 +458,8 @@ impl Machine {
         if held == 0 {
             return 0;
         }
-        let group = if group.is_empty() { 0 } else { self.state.groups.named(group).map_or(u32::MAX, |group| group.id) };
+        let group =
+            if group.is_empty() { 0 } else { self.state.groups.named(group).map_or(u32::MAX, |group| group.id) };
         self.commit(Event::SessionEnded(SessionEnded { session, visible_at_ms: self.now_ms, group }));
         held - self.state.pop.rows_held(session)
     }
@@ -443,11 +474,16 @@ impl Machine {
         }
     }
 
-    /// Ends leases whose receiver went away before it got them; the delivery does not count.
-    fn give_back(&mut self, reader: Reader, grants: &[Grant]) {
-        if self.check_alive().is_err() {
-            return;
+    /// Ends leases whose receiver went away before it got them.
+    pub(super) fn take_returned(&mut self) {
+        let returned = mem::take(&mut *self.returned.lock().unwrap_or_else(PoisonError::into_inner));
+        for (reader, grants) in returned {
+            self.give_back(reader, &grants);
         }
+    }
+
+    /// Makes messages visible that were leased and not received; the delivery does not count.
+    fn give_back(&mut self, reader: Reader, grants: &[Grant]) {
         for grant in grants {
             let ReceiptHandle { queue, offset, generation, .. } = grant.handle;
             let current = self.state.pop.get(reader).and_then(|s| s.row(queue, offset));
@@ -490,7 +526,9 @@ impl Machine {
         match cursor.rows.get(&handle.offset) {
             None if handle.offset < cursor.fetch => Ok(Found::Finished),
             None => Err(invalid_handle("it names a message that was not delivered")),
-            Some(row) if row.generation != handle.generation => Err(invalid_handle("the message was delivered again or has another handle")),
+            Some(row) if row.generation != handle.generation => {
+                Err(invalid_handle("the message was delivered again or has another handle"))
+            }
             Some(row) if row.visible_at_ms <= self.now_ms => Err(invalid_handle("its invisible time is over")),
             Some(row) => Ok(Found::Held(lease, *row)),
         }
@@ -523,7 +561,8 @@ impl Machine {
         let mut dead = Vec::new();
         // Others may become due in this very millisecond.
         let mut looked_to = (self.now_ms.saturating_sub(1), u32::MAX, u64::MAX);
-        for (place, (queue, offset, row)) in (1..).zip(subscription.due_after(subscription.turn.looked_to, self.now_ms)) {
+        for (place, (queue, offset, row)) in (1..).zip(subscription.due_after(subscription.turn.looked_to, self.now_ms))
+        {
             if u32::from(row.deliveries) >= attempts_max {
                 dead.push(Lease { reader, queue, offset });
             }
@@ -560,7 +599,9 @@ impl Machine {
         let Ok(Some(entry)) = self.state.index.get(key, offset) else { return false };
         let Some(original) = self.read_message(entry.lsn, entry.length) else { return false };
         let names = self.state.topics.get(reader.topic).zip(self.state.groups.get(reader.group));
-        let Some((topic, group)) = names.map(|(topic, group)| (topic.settings.name.clone(), group.name.clone())) else { return false };
+        let Some((topic, group)) = names.map(|(topic, group)| (topic.settings.name.clone(), group.name.clone())) else {
+            return false;
+        };
         let grave = format!("{DEAD_LETTER_PREFIX}{group}");
         let id = self.dead_letter_topic(&grave);
         if self.make_room(original.encoded_len() + grave.len() + topic.len() + 1024).is_err() {
@@ -571,7 +612,14 @@ impl Machine {
         let properties = with_origin(&original, &topic);
         self.commit(Event::DeadLettered(DeadLettered { group: reader.group, topic: reader.topic, queue, offset }));
         self.commit_message(&Message::new(id, 0, next, self.now_ms, head, properties, original.body));
-        tracing::info!(topic, group, queue, offset, dead_letter_topic = grave, "message moved to the dead-letter topic");
+        tracing::info!(
+            topic,
+            group,
+            queue,
+            offset,
+            dead_letter_topic = grave,
+            "message moved to the dead-letter topic"
+        );
         metrics::dead_lettered();
         true
     }
@@ -641,7 +689,6 @@ fn with_origin(original: &Message, topic: &str) -> Bytes {
     let origin = v2::DeadLetterQueue { topic: topic.to_owned(), message_id };
     let mut properties = BytesMut::from(original.properties.as_ref());
     prost::encoding::message::encode(system::DEAD_LETTER_QUEUE, &origin, &mut properties);
-    debug_assert!(v2::SystemProperties::decode(properties.as_ref()).is_ok());
     properties.freeze()
 }
 

@@ -59,7 +59,10 @@ impl Housekeeper {
     pub fn seal(&self, open: Arc<Open>, segment: SegmentInfo, at: Lsn, snapshot: Vec<u8>) {
         let sealed = Sealed { open, segment, at, snapshot };
         if self.work.as_ref().is_none_or(|work| work.send(sealed).is_err()) {
-            tracing::error!(base_lsn = segment.base.0, "background thread is gone; the index run is rebuilt at the next start");
+            tracing::error!(
+                base_lsn = segment.base.0,
+                "background thread is gone; the index run is rebuilt at the next start"
+            );
         }
     }
 
@@ -94,7 +97,9 @@ fn keep(dir: &Path, sealed: Sealed, commands: &mpsc::SyncSender<Command>, replay
     }
     match snapshot_file::save(dir, at, &snapshot) {
         Ok(()) => replay_from.store(oldest_snapshot(dir), Ordering::Release),
-        Err(error) => tracing::error!(at_lsn = at.0, %error, "snapshot cannot be written; the next start reads more of the log"),
+        Err(error) => {
+            tracing::error!(at_lsn = at.0, %error, "snapshot cannot be written; the next start reads more of the log")
+        }
     }
 }
 

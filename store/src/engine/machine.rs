@@ -15,7 +15,11 @@ use centaur_apis::{
 use prost::Message as _;
 use tokio::sync::{oneshot, watch};
 
-use super::{Answer, Command, consume::Ask, housekeeper::Housekeeper};
+use super::{
+    Command, Settle,
+    consume::{Ask, Returned},
+    housekeeper::Housekeeper,
+};
 use crate::{
     clock::StoreTime,
     config::{Config, Flush},
@@ -35,8 +39,17 @@ const INDEX_BYTES_MAX: usize = 128 << 20;
 /// Room a block keeps for what upkeep may add to it.
 const SLACK: usize = 64 << 10;
 
-/// Gives a job's outcome to whoever waits: nothing wrong, or why it may not have happened.
-type Pending = (Lsn, Answer);
+/// An answer that has not left yet.
+struct Pending {
+    /// It leaves when this is confirmed; the end of the open block is not known before it is written.
+    end: Lsn,
+    answer: Settle,
+    /// Nothing was decided for it: it may leave earlier when the block cannot be written.
+    is_question: bool,
+}
+
+/// The end of a block that is still open.
+const OPEN: Lsn = Lsn(u64::MAX);
 
 pub struct Machine {
     pub(super) config: Config,
@@ -52,6 +65,7 @@ pub struct Machine {
     pub(super) seen: HashMap<u64, u64>,
     pub(super) housekeeper: Housekeeper,
     pub(super) commands: mpsc::SyncSender<Command>,
+    pub(super) returned: Returned,
     pub(super) upkeep: super::upkeep::Schedule,
     pub(super) confirmed: Lsn,
     pub(super) facts: super::Facts,
@@ -60,6 +74,8 @@ pub struct Machine {
     records: u32,
     /// The log has no room for what was asked last.
     no_room: bool,
+    /// The open block could not be written; it is tried again.
+    stuck: bool,
     pending: Vec<Pending>,
     failure: Option<String>,
     failed: watch::Sender<Option<String>>,
@@ -95,12 +111,14 @@ impl Machine {
             seen: HashMap::new(),
             housekeeper,
             commands: parts.commands,
+            returned: Returned::default(),
             upkeep: super::upkeep::Schedule::default(),
             facts: parts.facts,
             time,
             body: BytesMut::new(),
             records: 0,
             no_room: false,
+            stuck: false,
             pending: Vec::new(),
             failure: None,
             failed: parts.failed,
@@ -170,22 +188,38 @@ impl Machine {
     }
 
     /// Has an answer given once everything decided so far is confirmed.
-    pub(super) fn answer_when_confirmed(&mut self, answer: Answer) {
-        let end = if self.body.is_empty() { self.log.next() } else { Lsn(u64::MAX) };
-        self.pending.push((end, answer));
+    pub(super) fn answer_when_confirmed(&mut self, answer: Settle) {
+        self.hold(answer, false);
+    }
+
+    fn hold(&mut self, answer: Settle, is_question: bool) {
+        let end = if self.body.is_empty() { self.log.next() } else { OPEN };
+        self.pending.push(Pending { end, answer, is_question });
     }
 
     /// Writes the open block, has it confirmed and lets the answers go.
     pub(super) fn write_block(&mut self) {
         if self.failure.is_some() {
             self.body.clear();
+            self.records = 0;
         }
         if !self.body.is_empty() {
             let body = std::mem::take(&mut self.body).freeze();
-            let records = std::mem::take(&mut self.records);
-            match self.append(body, records) {
-                Ok(end) => self.close_pending(end),
-                Err(failure) => self.fail(&failure),
+            match self.append(body.clone(), self.records) {
+                Ok(end) => {
+                    self.records = 0;
+                    self.stuck = false;
+                    self.close_pending(end);
+                }
+                Err(failure) if !matches!(failure, log::Failure::Full) => self.fail(&failure),
+                // State has these records already: the block waits, and with it who asked for it.
+                Err(failure) => {
+                    if !self.stuck {
+                        tracing::warn!(error = %failure, "block cannot be written; nothing is accepted until it can");
+                    }
+                    self.stuck = true;
+                    self.body = BytesMut::from(body);
+                }
             }
         }
         self.settle_pending();
@@ -214,25 +248,27 @@ impl Machine {
     }
 
     fn close_pending(&mut self, end: Lsn) {
-        for (at, _) in self.pending.iter_mut().rev() {
-            if at.0 != u64::MAX {
-                break;
-            }
-            *at = end;
+        for pending in self.pending.iter_mut().rev().take_while(|pending| pending.end == OPEN) {
+            pending.end = end;
         }
     }
 
     fn settle_pending(&mut self) {
         if let Some(failure) = self.failure.clone() {
-            for (_, answer) in self.pending.drain(..) {
-                answer(Err(unknown(&failure)));
+            for pending in self.pending.drain(..) {
+                (pending.answer)(Err(unknown(&failure)));
             }
             return;
         }
         let confirmed = self.confirmed;
-        let ready = self.pending.iter().take_while(|(end, _)| *end <= confirmed).count();
-        for (_, answer) in self.pending.drain(..ready) {
-            answer(Ok(()));
+        let ready = self.pending.iter().take_while(|pending| pending.end <= confirmed).count();
+        for pending in self.pending.drain(..ready) {
+            (pending.answer)(Ok(()));
+        }
+        if self.stuck {
+            for question in self.pending.extract_if(.., |pending| pending.is_question) {
+                (question.answer)(Ok(()));
+            }
         }
     }
 
@@ -240,7 +276,8 @@ impl Machine {
     /// are written in the background.
     fn roll(&mut self, wanted: bool) {
         let is_empty = self.log.segments().last().is_none_or(|open| open.base == self.log.next());
-        if !wanted || is_empty || self.failure.is_some() {
+        // A block that waits to be written belongs to the state a snapshot would hold.
+        if !wanted || is_empty || self.failure.is_some() || !self.body.is_empty() {
             return;
         }
         match self.log.roll() {
@@ -252,7 +289,9 @@ impl Machine {
                 self.housekeeper.seal(open, sealed, at, snapshot);
             }
             Err(failure) if failure.is_final() => self.fail(&failure),
-            Err(failure) => tracing::warn!(error = %failure, "no segment to go on in; nothing is accepted until space returns"),
+            Err(failure) => {
+                tracing::warn!(error = %failure, "no segment to go on in; nothing is accepted until space returns")
+            }
         }
     }
 
@@ -269,7 +308,7 @@ impl Machine {
     pub(super) fn check_alive(&self) -> Result<(), Error> {
         match &self.failure {
             Some(failure) => Err(Error::new(Reason::Failed, format!("store stopped after a disk failure ({failure})"))),
-            None if self.no_room => Err(full()),
+            None if self.no_room || self.stuck => Err(full()),
             None => Ok(()),
         }
     }
@@ -280,6 +319,11 @@ impl Machine {
             DiskStage::Ok | DiskStage::Tight => Ok(()),
             DiskStage::Refusing | DiskStage::Full => Err(full()),
         }
+    }
+
+    /// Whether what was decided can reach the disk at present.
+    pub(super) fn can_write(&self) -> bool {
+        self.failure.is_none() && !self.stuck
     }
 
     pub(super) fn failure(&self) -> Option<&str> {
@@ -310,11 +354,26 @@ impl Machine {
         reply: oneshot::Sender<Result<T, Error>>,
         job: impl FnOnce(&mut Self) -> Result<T, Error>,
     ) {
-        let outcome = self.check_alive().and_then(|()| job(self));
+        if let Err(refusal) = self.check_alive() {
+            let _ = reply.send(Err(refusal));
+            return;
+        }
+        let outcome = job(self);
         self.answer_when_confirmed(Box::new(move |confirmed| {
             // A caller that went away has nobody to tell; what was decided stands.
             let _ = reply.send(confirmed.and(outcome));
         }));
+    }
+
+    /// Answers a question once what it saw is confirmed, or cannot be for now.
+    pub(super) fn ask<T: Send + 'static>(
+        &mut self,
+        reply: oneshot::Sender<Result<T, Error>>,
+        question: impl FnOnce(&mut Self) -> Result<T, Error>,
+    ) {
+        let answer = question(self);
+        let answer = Box::new(move |_| drop(reply.send(answer)));
+        self.hold(answer, true);
     }
 
     /// Ends the log in order. Everything answered is on disk before the clean marker is.
@@ -339,4 +398,3 @@ fn unknown(failure: &str) -> Error {
     let sentence = format!("store stopped after a disk failure ({failure}); whether this was done is unknown");
     Error::new(Reason::UnknownOutcome, sentence)
 }
-

@@ -27,7 +27,7 @@ use crate::{log, metrics};
 pub use consume::{Grant, Granted};
 pub use machine::Machine;
 pub use produce::batch_bytes;
-pub use query::Found;
+pub use query::{Answer, Found, Hits};
 pub use start::{Engine, OpenError};
 
 /// Jobs waiting for the thread; more are refused.
@@ -38,12 +38,16 @@ const WAITING_BYTES_MAX: usize = 64 << 20;
 const PERMIT_BYTES: usize = 1 << 10;
 
 /// Told once what a job decided is confirmed, or that it is unknown whether it will be.
-type Answer = Box<dyn FnOnce(Result<(), Error>) + Send>;
+type Settle = Box<dyn FnOnce(Result<(), Error>) + Send>;
 
 /// What is asked of the thread.
 pub enum Command {
     /// Runs on the thread, with the bytes it may add to the block.
-    Job { bytes: usize, job: Box<dyn FnOnce(&mut Machine) + Send>, permit: Option<OwnedSemaphorePermit> },
+    Job {
+        bytes: usize,
+        job: Box<dyn FnOnce(&mut Machine) + Send>,
+        permit: Option<OwnedSemaphorePermit>,
+    },
     Stop,
 }
 
@@ -85,9 +89,20 @@ impl Handle {
         outcome.await.unwrap_or_else(|_| Err(stopping()))
     }
 
+    /// Has a question answered that changes nothing, also by a store that takes nothing more.
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut Machine) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.send(0, move |machine| machine.ask(reply, question))?;
+        answer.await.unwrap_or_else(|_| Err(stopping()))
+    }
+
     /// Sends a job that answers in its own way.
     pub fn send(&self, bytes: usize, job: impl FnOnce(&mut Machine) + Send + 'static) -> Result<(), Error> {
-        let permits = u32::try_from(bytes.div_ceil(PERMIT_BYTES).min(WAITING_BYTES_MAX / PERMIT_BYTES)).unwrap_or(u32::MAX);
+        let permits =
+            u32::try_from(bytes.div_ceil(PERMIT_BYTES).min(WAITING_BYTES_MAX / PERMIT_BYTES)).unwrap_or(u32::MAX);
         let permit = match permits {
             0 => None,
             _ => Some(Arc::clone(&self.room).try_acquire_many_owned(permits).map_err(|_| busy())?),

@@ -44,12 +44,17 @@ impl Machine {
         let bytes = check_size(&batch)?;
         let topic = self.state.topics.named(&batch.topic).ok_or_else(|| topic_not_found(&batch.topic))?;
         if !topic.is_writable() {
-            let sentence = format!("topic {:?} does not take messages; its permission is {}", batch.topic, topic.settings.permission().as_str_name());
+            let sentence = format!(
+                "topic {:?} does not take messages; its permission is {}",
+                batch.topic,
+                topic.settings.permission().as_str_name()
+            );
             return Err(Error::new(Reason::Forbidden, sentence));
         }
         let id = topic.settings.id;
         let queue = topic.queues.get(batch.queue as usize).ok_or_else(|| {
-            let sentence = format!("topic {:?} has {} queues, and no queue {}", batch.topic, topic.queues.len(), batch.queue);
+            let sentence =
+                format!("topic {:?} has {} queues, and no queue {}", batch.topic, topic.queues.len(), batch.queue);
             Error::new(Reason::Invalid, sentence)
         })?;
         let first = queue.end;
@@ -78,7 +83,9 @@ fn check_size(batch: &Batch) -> Result<usize, Error> {
             return invalid(format!("message takes {bytes} bytes; at most {MESSAGE_BYTES_MAX} are allowed"));
         }
         // A key takes two bytes at least, so only long properties can have too many.
-        if message.properties.len() > 2 * KEYS_MAX && fields::texts(&message.properties, system::KEYS).count() >= KEYS_MAX {
+        if message.properties.len() > 2 * KEYS_MAX
+            && fields::texts(&message.properties, system::KEYS).count() >= KEYS_MAX
+        {
             return invalid(format!("message has too many keys; fewer than {KEYS_MAX} are allowed"));
         }
     }
@@ -86,5 +93,8 @@ fn check_size(batch: &Batch) -> Result<usize, Error> {
 }
 
 pub(super) fn topic_not_found(name: &str) -> Error {
-    Error::new(Reason::TopicNotFound, format!("topic {name:?} does not exist; create it with: centaur topic create {name}"))
+    Error::new(
+        Reason::TopicNotFound,
+        format!("topic {name:?} does not exist; create it with: centaur topic create {name}"),
+    )
 }

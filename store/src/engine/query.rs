@@ -4,9 +4,10 @@ use centaur_apis::{
     fields::{self, system},
     hash64,
     store::{
-        Backlog, DescribeGroupRequest, DescribeGroupResponse, DescribeResponse, DescribeTopicRequest, DescribeTopicResponse, Error,
-        GroupSummary, ListGroupsRequest, ListGroupsResponse, ListTopicsRequest, ListTopicsResponse, QueryMessagesRequest, QueueProgress,
-        QueueState, Reason, TopicProgress, TopicSummary, query_messages_request::By,
+        Backlog, DescribeGroupRequest, DescribeGroupResponse, DescribeResponse, DescribeTopicRequest,
+        DescribeTopicResponse, Error, GroupSummary, ListGroupsRequest, ListGroupsResponse, ListTopicsRequest,
+        ListTopicsResponse, QueryMessagesRequest, QueueProgress, QueueState, Reason, TopicProgress, TopicSummary,
+        query_messages_request::By,
     },
     units::Lsn,
 };
@@ -26,8 +27,6 @@ const LIST_DEFAULT: usize = 1000;
 /// Messages of one answer, unless another number is asked for.
 const MESSAGES_DEFAULT: u32 = 32;
 const MESSAGES_MAX: u32 = 1000;
-/// Bytes of one answer.
-const BYTES_MAX: u64 = 8 << 20;
 /// Look-up hits that are read to compare their text.
 const HITS_MAX: usize = 10_000;
 
@@ -36,6 +35,36 @@ const HITS_MAX: usize = 10_000;
 pub struct Found {
     pub lsn: Lsn,
     pub length: u32,
+}
+
+/// What a query found without reading the log.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// These messages. `complete`: there are no others.
+    Places { found: Vec<Found>, complete: bool },
+    /// Messages that may have the text, newest first; it has to be compared.
+    Hits(Hits),
+}
+
+/// Places under a look-up hash, and what a message there must have.
+#[derive(Clone, Debug)]
+pub struct Hits {
+    pub lsns: Vec<Lsn>,
+    pub topic: u32,
+    pub text: String,
+    /// The field of the system properties it must stand in.
+    pub field: u32,
+    /// Messages wanted.
+    pub limit: usize,
+    /// There are more hits than these.
+    pub is_cut: bool,
+}
+
+impl Hits {
+    /// Whether a message is one of those that are looked for.
+    pub fn matches(&self, message: &Message) -> bool {
+        message.topic == self.topic && fields::texts(&message.properties, self.field).any(|value| value == self.text)
+    }
 }
 
 impl Machine {
@@ -47,7 +76,14 @@ impl Machine {
             last_stored_ms: topic.last_stored_ms(),
         };
         ListTopicsResponse {
-            topics: self.state.topics.after(&request.after).filter(wanted).take(limit(request.limit)).map(summary).collect(),
+            topics: self
+                .state
+                .topics
+                .after(&request.after)
+                .filter(wanted)
+                .take(limit(request.limit))
+                .map(summary)
+                .collect(),
             total: self.state.topics.after("").filter(wanted).count() as u64,
         }
     }
@@ -86,6 +122,7 @@ impl Machine {
 
     pub fn describe(&self) -> DescribeResponse {
         let stage = match self.log.stage() {
+            _ if !self.can_write() => "full",
             DiskStage::Ok => "ok",
             DiskStage::Tight => "tight",
             DiskStage::Refusing => "refusing",
@@ -109,8 +146,8 @@ impl Machine {
         }
     }
 
-    /// Finds messages without touching them. `true`: that is all there are.
-    pub fn query(&mut self, request: &QueryMessagesRequest) -> Result<(Vec<Found>, bool), Error> {
+    /// Finds messages without touching them.
+    pub fn query(&mut self, request: &QueryMessagesRequest) -> Result<Answer, Error> {
         let topic = self.state.topics.named(&request.topic).ok_or_else(|| topic_not_found(&request.topic))?;
         let (id, queues) = (topic.settings.id, topic.queues.len());
         let limit = match request.limit {
@@ -118,26 +155,31 @@ impl Machine {
             given => given.min(MESSAGES_MAX),
         } as usize;
         let found = match &request.by {
-            Some(By::MessageId(text)) => self.with_text(id, text, system::MESSAGE_ID, limit + 1)?,
-            Some(By::Key(text)) => self.with_text(id, text, system::KEYS, limit + 1)?,
+            Some(By::MessageId(text)) => return self.look_up(id, text, system::MESSAGE_ID, limit),
+            Some(By::Key(text)) => return self.look_up(id, text, system::KEYS, limit),
             Some(By::Place(place)) => {
                 let key = QueueKey { topic: id, queue: place.queue };
                 let entry = self.state.index.get(key, place.offset).map_err(|error| damaged(&error))?;
                 entry.into_iter().collect()
             }
             Some(By::FromMs(from_ms)) => self.since(id, queues, *from_ms, limit + 1)?,
-            None => return Err(Error::new(Reason::Invalid, "query names nothing to look for: give an id, a key, a time or a place")),
+            None => {
+                return Err(Error::new(
+                    Reason::Invalid,
+                    "query names nothing to look for: give an id, a key, a time or a place",
+                ));
+            }
         };
-        let mut bytes = BYTES_MAX;
-        let fits = |entry: &&Entry| {
-            let fits = bytes >= u64::from(entry.length) || bytes == BYTES_MAX;
-            bytes = bytes.saturating_sub(u64::from(entry.length));
-            fits
-        };
-        let answer: Vec<Found> =
-            found.iter().take(limit).take_while(fits).map(|entry| Found { lsn: entry.lsn, length: entry.length }).collect();
-        let complete = answer.len() == found.len();
-        Ok((answer, complete))
+        let complete = found.len() <= limit;
+        let found = found.iter().take(limit).map(|entry| Found { lsn: entry.lsn, length: entry.length }).collect();
+        Ok(Answer::Places { found, complete })
+    }
+
+    fn look_up(&mut self, topic: u32, text: &str, field: u32, limit: usize) -> Result<Answer, Error> {
+        let mut lsns = self.hits(text, HITS_MAX + 1)?;
+        let is_cut = lsns.len() > HITS_MAX;
+        lsns.truncate(HITS_MAX);
+        Ok(Answer::Hits(Hits { lsns, topic, text: text.to_owned(), field, limit, is_cut }))
     }
 
     /// Messages of a topic among the newest `hits_max` under a look-up hash, newest first; their text
@@ -146,26 +188,6 @@ impl Machine {
         let hits = self.hits(text, hits_max)?;
         let messages = hits.into_iter().filter_map(|lsn| self.read_at(lsn)).map(|(message, _)| message);
         Ok(messages.filter(|message| message.topic == topic).collect())
-    }
-
-    fn with_text(&mut self, topic: u32, text: &str, field: u32, limit: usize) -> Result<Vec<Entry>, Error> {
-        let mut found = Vec::new();
-        for lsn in self.hits(text, HITS_MAX)? {
-            let Some((message, length)) = self.read_at(lsn) else { continue };
-            if message.topic == topic && fields::texts(&message.properties, field).any(|value| value == text) {
-                found.push(Entry {
-                    lsn,
-                    length,
-                    tag_hash: message.tag_hash,
-                    group_hash: message.group_hash,
-                    stored_ms: message.stored_ms,
-                });
-            }
-            if found.len() == limit {
-                break;
-            }
-        }
-        Ok(found)
     }
 
     fn hits(&mut self, text: &str, max: usize) -> Result<Vec<Lsn>, Error> {
@@ -182,7 +204,9 @@ impl Machine {
         let mut found = Vec::new();
         for queue in 0..u32::try_from(queues).unwrap_or(u32::MAX) {
             let key = QueueKey { topic, queue };
-            let Some(first) = self.state.index.first_at_or_after(key, from_ms).map_err(|error| damaged(&error))? else { continue };
+            let Some(first) = self.state.index.first_at_or_after(key, from_ms).map_err(|error| damaged(&error))? else {
+                continue;
+            };
             let mut entries = Vec::new();
             self.state.index.range(key, first, limit, &mut entries).map_err(|error| damaged(&error))?;
             found.extend(entries.into_iter().map(|(_, entry)| entry));
@@ -207,8 +231,10 @@ impl Machine {
         let subscription = self.state.pop.get(reader)?;
         let name = topic.settings.name.clone();
         let places = topic.queues.iter().zip(&subscription.cursors);
-        let mut queues: Vec<QueueProgress> =
-            (0..).zip(places).map(|(queue, (ends, cursor))| queue_progress(queue, *ends, cursor, self.now_ms)).collect();
+        let mut queues: Vec<QueueProgress> = (0..)
+            .zip(places)
+            .map(|(queue, (ends, cursor))| queue_progress(queue, *ends, cursor, self.now_ms))
+            .collect();
         let mut total = Backlog::default();
         for queue in &mut queues {
             let oldest = if queue.committed < queue.end { Some(queue.committed) } else { None };

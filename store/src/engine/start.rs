@@ -39,9 +39,13 @@ pub enum OpenError {
     Log(#[from] log::OpenError),
     #[error("{0}")]
     Name(#[from] Invalid),
-    #[error("log begins at {start} but no snapshot says what came before; restore the snapshot directory, or start with --salvage and lose every group's position")]
+    #[error(
+        "log begins at {start} but no snapshot says what came before; restore the snapshot directory, or start with --salvage and lose every group's position"
+    )]
     NoSnapshot { start: Lsn },
-    #[error("record at {lsn} cannot be read: {error}; restore it from a backup, or start with --salvage and lose what follows")]
+    #[error(
+        "record at {lsn} cannot be read: {error}; restore it from a backup, or start with --salvage and lose what follows"
+    )]
     Record { lsn: Lsn, error: log::record::Malformed },
     #[error("log cannot be read: {0}")]
     Read(#[from] log::ReadError),
@@ -84,7 +88,8 @@ impl Engine {
         };
         let (commands, waiting) = mpsc::sync_channel(COMMANDS_MAX);
         let (failed, failure) = watch::channel(None);
-        let store_group = u32::try_from(hash64(config.store_group.as_bytes()) & u64::from(u32::MAX)).unwrap_or_default();
+        let store_group =
+            u32::try_from(hash64(config.store_group.as_bytes()) & u64::from(u32::MAX)).unwrap_or_default();
         let mut machine = Machine::new(Parts {
             time: StoreTime::new(clock, opened.recovery.last_store_ms),
             state,
@@ -131,7 +136,12 @@ impl Machine {
 }
 
 /// State as it was when the log ended: the newest snapshot, and every record after it.
-fn recover(config: &Config, log: &mut Log, reader: &Reader, segments: &[SegmentInfo]) -> Result<(State, u64), OpenError> {
+fn recover(
+    config: &Config,
+    log: &mut Log,
+    reader: &Reader,
+    segments: &[SegmentInfo],
+) -> Result<(State, u64), OpenError> {
     let start = segments.first().map_or(Lsn(0), |segment| segment.base);
     snapshot_file::forget_after(&config.data_dir, log.next())?;
     let snapshot = snapshot_file::load_newest(&config.data_dir, log.next());

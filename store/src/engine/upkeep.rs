@@ -63,7 +63,10 @@ impl Machine {
     /// Does what is due.
     pub(super) fn keep_up(&mut self) {
         if self.failure().is_some() {
-            self.refuse_waiters(|_| true, &Error::new(centaur_apis::store::Reason::Failed, "store stopped after a disk failure"));
+            self.refuse_waiters(
+                |_| true,
+                &Error::new(centaur_apis::store::Reason::Failed, "store stopped after a disk failure"),
+            );
             return;
         }
         self.reserve(0);
@@ -72,6 +75,7 @@ impl Machine {
             self.keep_retention(); // its small records fit where nothing else does
             return;
         }
+        self.take_returned();
         self.wake_due();
         for reader in mem::take(&mut self.runnable) {
             self.serve_waiters(reader);
@@ -114,8 +118,12 @@ impl Machine {
     fn end_missed_sessions(&mut self) {
         let (now_ms, seen) = (self.now_ms, &mut self.seen);
         // One that was never heard from since the start gets its full time first.
-        let missed: Vec<u64> =
-            self.state.pop.sessions().filter(|session| now_ms - *seen.entry(*session).or_insert(now_ms) > SESSION_MS).collect();
+        let missed: Vec<u64> = self
+            .state
+            .pop
+            .sessions()
+            .filter(|session| now_ms - *seen.entry(*session).or_insert(now_ms) > SESSION_MS)
+            .collect();
         for session in missed {
             if self.check_alive().is_err() {
                 return;
@@ -134,11 +142,18 @@ impl Machine {
         self.upkeep.retention_ms = self.now_ms + if hurry { RETENTION_HURRY_MS } else { RETENTION_CHECK_MS };
         while let Some((base, end)) = self.segment_to_retire() {
             self.write_block();
+            if !self.can_write() {
+                return;
+            }
             let starts = self.state.index.starts_after(base);
-            let starts = starts.into_iter().map(|(key, offset)| QueueStart { topic: key.topic, queue: key.queue, offset });
+            let starts =
+                starts.into_iter().map(|(key, offset)| QueueStart { topic: key.topic, queue: key.queue, offset });
             let starts: Vec<QueueStart> = starts.collect();
             if !self.has_any_room((starts.len() + 4) * QUEUE_START_BYTES) {
-                tracing::error!(base_lsn = base.0, "disk is too full to note that a segment is retired; free some space");
+                tracing::error!(
+                    base_lsn = base.0,
+                    "disk is too full to note that a segment is retired; free some space"
+                );
                 return;
             }
             self.commit(Event::SegmentRetired(SegmentRetired { end_lsn: end.0, starts }));
@@ -146,7 +161,7 @@ impl Machine {
             // The record comes first and is on disk before the files go: a crash leaves files that
             // the next start removes, never a queue that points at nothing.
             self.sync();
-            if self.failure().is_some() {
+            if !self.can_write() {
                 return;
             }
             self.state.index.remove_oldest(base);

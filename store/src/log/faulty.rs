@@ -31,7 +31,6 @@ impl Random {
         mixed ^ mixed >> 31
     }
 
-    /// A number below `bound`.
     /// The next number, made smaller than `bound`.
     pub fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound

@@ -100,8 +100,8 @@ pub struct Pop {
     /// When the earliest row of each subscription becomes visible.
     wake: BTreeSet<(u64, Reader)>,
     wake_of: HashMap<Reader, u64>,
-    /// Rows that live as long as their client.
-    session_rows: HashMap<u64, u64>,
+    /// How many rows live as long as each client, by subscription.
+    session_rows: HashMap<u64, BTreeMap<Reader, u64>>,
 }
 
 impl Cursor {
@@ -260,7 +260,7 @@ impl Pop {
 
     /// How many such rows a client holds.
     pub fn rows_held(&self, session: u64) -> u64 {
-        self.session_rows.get(&session).copied().unwrap_or_default()
+        self.session_rows.get(&session).map_or(0, |held| held.values().sum())
     }
 
     /// Puts cursors at positions; their rows are gone and their handles void.
@@ -294,7 +294,7 @@ impl Pop {
             for (offset, row) in &cursor.rows {
                 subscription.due.insert((row.visible_at_ms, queue, *offset));
                 if row.session_bound {
-                    *self.session_rows.entry(row.client).or_default() += 1;
+                    *self.session_rows.entry(row.client).or_default().entry(reader).or_default() += 1;
                 }
             }
         }
@@ -371,17 +371,14 @@ impl Pop {
 
     /// Lets go of every row that lived as long as this client.
     pub fn end_session(&mut self, event: &SessionEnded) {
-        if !self.session_rows.contains_key(&event.session) {
-            return;
-        }
+        let Some(held) = self.session_rows.get(&event.session) else { return };
         let of_it = |row: &Row| row.session_bound && row.client == event.session;
         let mut ended = Vec::new();
-        for (reader, subscription) in &self.subscriptions {
-            if event.group != 0 && event.group != reader.group {
-                continue;
-            }
+        for reader in held.keys().filter(|reader| event.group == 0 || event.group == reader.group) {
+            let Some(subscription) = self.subscriptions.get(reader) else { continue };
             for (queue, cursor) in (0..).zip(&subscription.cursors) {
-                ended.extend(cursor.rows.iter().filter(|(_, row)| of_it(row)).map(|(o, row)| (*reader, queue, *o, *row)));
+                let of_it = cursor.rows.iter().filter(|(_, row)| of_it(row));
+                ended.extend(of_it.map(|(offset, row)| (*reader, queue, *offset, *row)));
             }
         }
         for (reader, queue, offset, row) in ended {
@@ -413,7 +410,7 @@ impl Pop {
         let rows = subscription.cursors.iter().flat_map(|cursor| cursor.rows.values());
         let bound: Vec<u64> = rows.filter(|row| row.session_bound).map(|row| row.client).collect();
         for client in bound {
-            self.count_session(client, false);
+            self.count_session(client, reader, false);
         }
         self.set_wake(reader, None);
     }
@@ -436,17 +433,21 @@ impl Pop {
         let Some(subscription) = self.subscriptions.get_mut(&reader) else { return };
         let old = subscription.put(queue, offset, row);
         if let Some(old) = old.filter(|old| old.session_bound) {
-            self.count_session(old.client, false);
+            self.count_session(old.client, reader, false);
         }
         if let Some(row) = row.filter(|row| row.session_bound) {
-            self.count_session(row.client, true);
+            self.count_session(row.client, reader, true);
         }
     }
 
-    fn count_session(&mut self, client: u64, more: bool) {
-        let count = self.session_rows.entry(client).or_default();
-        *count = if more { *count + 1 } else { *count - 1 };
+    fn count_session(&mut self, client: u64, reader: Reader, more: bool) {
+        let held = self.session_rows.entry(client).or_default();
+        let count = held.entry(reader).or_default();
+        *count = if more { *count + 1 } else { count.saturating_sub(1) };
         if *count == 0 {
+            held.remove(&reader);
+        }
+        if held.is_empty() {
             self.session_rows.remove(&client);
         }
     }

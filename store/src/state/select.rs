@@ -122,7 +122,11 @@ pub fn select(
     let delivered = u32::try_from(selection.messages()).unwrap_or(u32::MAX);
     let still_waiting = due.peek().is_some();
     let turn = &mut subscription.turn;
-    turn.owed = if still_waiting { turn.owed.saturating_add(delivered).saturating_sub(paid).min(messages * REDELIVERY_SHARE) } else { 0 };
+    turn.owed = if still_waiting {
+        turn.owed.saturating_add(delivered).saturating_sub(paid).min(messages * REDELIVERY_SHARE)
+    } else {
+        0
+    };
     Ok(selection)
 }
 

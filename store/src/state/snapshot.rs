@@ -27,7 +27,11 @@ impl State {
             groups: self.groups.after("").cloned().collect(),
             last_group_id: self.groups.last_id(),
             handle_keys: self.handle_keys.iter().map(key).collect(),
-            subscriptions: self.pop.all().map(|(reader, subscription)| subscription_state(reader, subscription)).collect(),
+            subscriptions: self
+                .pop
+                .all()
+                .map(|(reader, subscription)| subscription_state(reader, subscription))
+                .collect(),
         }
     }
 
@@ -39,7 +43,8 @@ impl State {
             state.topics.set(settings);
             let Some(topic) = state.topics.get_mut(settings.id) else { continue };
             let columns = saved.starts.iter().zip(&saved.ends).zip(&saved.last_stored_ms);
-            topic.queues = columns.map(|((&start, &end), &last_stored_ms)| Queue { start, end, last_stored_ms }).collect();
+            topic.queues =
+                columns.map(|((&start, &end), &last_stored_ms)| Queue { start, end, last_stored_ms }).collect();
         }
         state.topics.reserve_ids(snapshot.last_topic_id);
         snapshot.groups.iter().for_each(|group| state.groups.set(group));
