@@ -86,7 +86,8 @@ pub(crate) fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Re
 /// What a refusal means for the command.
 pub(crate) fn failure(status: &Status) -> Failure {
     // Only a failure on this side has a source: the connection broke, or never was one.
-    if matches!(status.code(), Code::Cancelled | Code::Unknown | Code::Unavailable | Code::Internal)
+    // What code it gets depends on how far the connection came.
+    if status.code() != Code::DeadlineExceeded
         && let Some(cause) = deepest(status)
     {
         return Failure::new(Exit::Unreachable, format!("the connection was lost: {cause}")).hint(
