@@ -255,9 +255,8 @@ impl store_server::Store for Service {
     }
 
     async fn end_session(&self, request: Request<EndSessionRequest>) -> Answer<EndSessionResponse> {
-        let EndSessionRequest { client, group } = request.into_inner();
-        let job =
-            move |machine: &mut Machine| Ok(EndSessionResponse { released: machine.end_session(&client, &group) });
+        let request = request.into_inner();
+        let job = move |machine: &mut Machine| Ok(EndSessionResponse { released: machine.end_session(&request) });
         self.run(EVENT_BYTES, job).await
     }
 

@@ -18,6 +18,10 @@ use crate::{
     validate,
 };
 
+/// A client says goodbye while its last acks are still on their way, so what it holds stays with it
+/// for a moment; source: public contract, auto-renew.
+const LINGER_MS: u64 = 1_000;
+
 /// Keeps a client alive. One without settings is taken at its heartbeat's word.
 pub(crate) fn heartbeat(
     proxy: &Inner,
@@ -45,7 +49,7 @@ pub(crate) fn heartbeat(
     Ok(HeartbeatResponse { status: Some(refusal::ok()) })
 }
 
-/// Forgets a client and makes what it holds visible to others at once.
+/// Forgets a client and makes what it holds visible to others, a moment later.
 pub(crate) async fn terminate(
     proxy: &Inner,
     caller: &Caller<'_>,
@@ -61,7 +65,7 @@ pub(crate) async fn terminate(
 
 /// Tells the stores that a client is gone. If they cannot be told they find out by its silence.
 pub(crate) async fn end(stores: &Stores, client: &str) {
-    let request = EndSessionRequest { client: client.to_owned(), group: String::new() };
+    let request = EndSessionRequest { client: client.to_owned(), group: String::new(), linger_ms: LINGER_MS };
     let call = |mut store: Client| {
         let request = request.clone();
         async move { store.end_session(request).await }

@@ -15,7 +15,7 @@ use centaur_apis::{
     },
     names::{DEAD_LETTER_PREFIX, GroupName, TopicName},
     receipt_handle::ReceiptHandle,
-    store::{ChangeVisibilityRequest, DeadLetterRequest, Error, PopRequest, Reason},
+    store::{ChangeVisibilityRequest, DeadLetterRequest, EndSessionRequest, Error, PopRequest, Reason},
     units::Lsn,
     v2,
 };
@@ -45,6 +45,8 @@ const POSITION_BYTES: usize = 20;
 const SAME_ID_MAX: usize = 64;
 /// Longest invisible time of a lease, with some grace over the public limit.
 const INVISIBLE_MS_MAX: u64 = 24 * 3_600_000;
+/// Longest time that messages stay with a client that has ended.
+const LINGER_MS_MAX: u64 = 60_000;
 /// A queue counts as young while its first message lies within the newest bytes of the log.
 const YOUNG_LOG_BYTES: u64 = 1 << 30;
 /// Dead messages moved in one turn of one subscription.
@@ -451,8 +453,10 @@ impl Machine {
         })
     }
 
-    /// Ends a client: what is leased for as long as it lives is visible again. Says how much.
-    pub fn end_session(&mut self, client: &str, group: &str) -> u64 {
+    /// Ends a client: what is leased for as long as it lives is visible again after `linger_ms`, and
+    /// until then its handles are good. Says how much that is.
+    pub fn end_session(&mut self, request: &EndSessionRequest) -> u64 {
+        let EndSessionRequest { client, group, linger_ms } = request;
         let session = hash64(client.as_bytes());
         let held = self.state.pop.rows_held(session);
         if held == 0 {
@@ -460,7 +464,8 @@ impl Machine {
         }
         let group =
             if group.is_empty() { 0 } else { self.state.groups.named(group).map_or(u32::MAX, |group| group.id) };
-        self.commit(Event::SessionEnded(SessionEnded { session, visible_at_ms: self.now_ms, group }));
+        let visible_at_ms = self.now_ms + (*linger_ms).min(LINGER_MS_MAX);
+        self.commit(Event::SessionEnded(SessionEnded { session, visible_at_ms, group }));
         held - self.state.pop.rows_held(session)
     }
 

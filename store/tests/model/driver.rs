@@ -338,7 +338,8 @@ impl Driver {
     }
 
     async fn end_session(&mut self, client: &str, group: Option<&str>) {
-        let request = EndSessionRequest { client: client.to_owned(), group: group.unwrap_or_default().to_owned() };
+        let of_group = group.unwrap_or_default().to_owned();
+        let request = EndSessionRequest { client: client.to_owned(), group: of_group, linger_ms: 0 };
         let released = self.client.end_session(request).await.expect("ended").into_inner().released;
         assert_eq!(released, self.model.end_session(client, group));
     }
