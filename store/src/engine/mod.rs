@@ -3,6 +3,7 @@
 
 mod catalog;
 mod consume;
+mod dead_letter;
 mod housekeeper;
 mod machine;
 mod produce;
