@@ -37,17 +37,26 @@ impl From<Error> for Status {
     fn from(error: Error) -> Self {
         let code = match error.reason() {
             Reason::Unspecified | Reason::Failed => Code::Internal,
-            Reason::Invalid | Reason::InvalidHandle | Reason::InvalidFilter | Reason::TypeConflict => {
-                Code::InvalidArgument
-            }
+            Reason::Invalid
+            | Reason::InvalidHandle
+            | Reason::InvalidFilter
+            | Reason::TypeConflict
+            | Reason::IllegalGroup
+            | Reason::IllegalTopic
+            | Reason::IllegalLiteTopic
+            | Reason::IllegalOffset => Code::InvalidArgument,
             Reason::AlreadyExists => Code::AlreadyExists,
-            Reason::Precondition => Code::FailedPrecondition,
+            Reason::Precondition | Reason::TooLate => Code::FailedPrecondition,
             Reason::Forbidden => Code::PermissionDenied,
-            Reason::TopicNotFound | Reason::GroupNotFound | Reason::MessageNotFound | Reason::OffsetNotFound => {
-                Code::NotFound
-            }
+            Reason::TopicNotFound
+            | Reason::GroupNotFound
+            | Reason::MessageNotFound
+            | Reason::OffsetNotFound
+            | Reason::TransactionNotFound => Code::NotFound,
             Reason::NotLeader | Reason::Stopping => Code::Unavailable,
-            Reason::Busy | Reason::Full => Code::ResourceExhausted,
+            Reason::Busy | Reason::Full | Reason::LiteTopicQuota | Reason::LiteSubscriptionQuota => {
+                Code::ResourceExhausted
+            }
             Reason::UnknownOutcome => Code::DeadlineExceeded,
             Reason::Damaged => Code::DataLoss,
         };
@@ -70,6 +79,15 @@ pub fn public_code(reason: Reason) -> v2::Code {
         Reason::GroupNotFound => v2::Code::ConsumerGroupNotFound,
         Reason::MessageNotFound => v2::Code::MessageNotFound,
         Reason::OffsetNotFound => v2::Code::OffsetNotFound,
+        Reason::TransactionNotFound => v2::Code::InvalidTransactionId,
+        // Not MESSAGE_NOT_FOUND: some clients take that for success in every answer.
+        Reason::TooLate => v2::Code::NotFound,
+        Reason::IllegalGroup => v2::Code::IllegalConsumerGroup,
+        Reason::IllegalTopic => v2::Code::IllegalTopic,
+        Reason::IllegalLiteTopic => v2::Code::IllegalLiteTopic,
+        Reason::IllegalOffset => v2::Code::IllegalOffset,
+        Reason::LiteTopicQuota => v2::Code::LiteTopicQuotaExceeded,
+        Reason::LiteSubscriptionQuota => v2::Code::LiteSubscriptionQuotaExceeded,
         Reason::NotLeader | Reason::Stopping => v2::Code::HaNotAvailable,
         Reason::Busy | Reason::Full => v2::Code::TooManyRequests,
         Reason::UnknownOutcome => v2::Code::ProxyTimeout,

@@ -5,6 +5,8 @@ pub mod error;
 pub mod fields;
 pub mod names;
 pub mod receipt_handle;
+mod seal;
+pub mod ticket;
 pub mod transport;
 pub mod units;
 

@@ -6,9 +6,10 @@
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
+use crate::seal::{TAG, same, tag};
+
 const VERSION: u8 = 1;
 const SIGNED: usize = 34;
-const TAG: usize = 15;
 const BYTES: usize = SIGNED + TAG;
 const TEXT: usize = (BYTES * 4).div_ceil(3);
 
@@ -88,18 +89,6 @@ fn decode(text: &str) -> Option<[u8; BYTES]> {
     let length = URL_SAFE_NO_PAD.decode_slice(text, &mut buffer).ok()?;
     let bytes: [u8; BYTES] = buffer[..length].try_into().ok()?;
     (bytes[0] == VERSION).then_some(bytes)
-}
-
-fn tag(key: &[u8; 32], signed: &[u8]) -> [u8; TAG] {
-    let hash = blake3::keyed_hash(key, signed);
-    let mut tag = [0; TAG];
-    tag.copy_from_slice(&hash.as_bytes()[..TAG]);
-    tag
-}
-
-/// Compares without telling by its time how much was equal.
-fn same(a: &[u8; TAG], b: &[u8]) -> bool {
-    a.iter().zip(b).fold(0, |difference, (x, y)| difference | (x ^ y)) == 0
 }
 
 #[cfg(test)]

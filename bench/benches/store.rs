@@ -84,8 +84,12 @@ fn request(messages: u32, body_bytes: usize) -> AppendRequest {
         head: Bytes::from_static(b"\x0a\x08\x12\x06orders"),
         properties: properties(),
         body: Bytes::from(vec![9; body_bytes]),
+        ..Default::default()
     };
-    let batch = |queue| Batch { topic: TOPIC.to_owned(), queue: queue % QUEUES, messages: vec![message.clone()] };
+    let batch = |queue| {
+        let message = NewMessage { queue: queue % QUEUES, ..message.clone() };
+        Batch { topic: TOPIC.to_owned(), messages: vec![message] }
+    };
     AppendRequest { batches: (0..messages).map(batch).collect() }
 }
 

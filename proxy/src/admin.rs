@@ -3,7 +3,10 @@
 use std::{future::Future, sync::Arc};
 
 use centaur_apis::{
-    admin::{ListClientsRequest, ListClientsResponse, admin_server::Admin},
+    admin::{
+        ListClientsRequest, ListClientsResponse, PrintStackRequest, PrintStackResponse, ReconnectClientsRequest,
+        ReconnectClientsResponse, VerifyMessageRequest, VerifyMessageResponse, admin_server::Admin,
+    },
     store,
 };
 use tokio::time::Instant;
@@ -102,6 +105,65 @@ impl Admin for Operators {
 
     async fn describe(&self, request: Request<store::DescribeRequest>) -> Answered<store::DescribeResponse> {
         forward!(self, request, describe)
+    }
+
+    async fn reset_group(&self, request: Request<store::ResetGroupRequest>) -> Answered<store::ResetGroupResponse> {
+        forward!(self, request, reset_group)
+    }
+
+    async fn redrive(&self, request: Request<store::RedriveRequest>) -> Answered<store::RedriveResponse> {
+        forward!(self, request, redrive)
+    }
+
+    async fn read(&self, request: Request<store::ReadRequest>) -> Answered<store::ReadResponse> {
+        forward!(self, request, read)
+    }
+
+    async fn list_scheduled(
+        &self,
+        request: Request<store::ListScheduledRequest>,
+    ) -> Answered<store::ListScheduledResponse> {
+        forward!(self, request, list_scheduled)
+    }
+
+    async fn recall(&self, request: Request<store::RecallRequest>) -> Answered<store::RecallResponse> {
+        forward!(self, request, recall)
+    }
+
+    async fn list_transactions(
+        &self,
+        request: Request<store::ListTransactionsRequest>,
+    ) -> Answered<store::ListTransactionsResponse> {
+        forward!(self, request, list_transactions)
+    }
+
+    async fn end_transaction(
+        &self,
+        request: Request<store::EndTransactionRequest>,
+    ) -> Answered<store::EndTransactionResponse> {
+        forward!(self, request, end_transaction)
+    }
+
+    async fn list_lite_topics(
+        &self,
+        request: Request<store::ListLiteTopicsRequest>,
+    ) -> Answered<store::ListLiteTopicsResponse> {
+        forward!(self, request, list_lite_topics)
+    }
+
+    async fn print_stack(&self, _request: Request<PrintStackRequest>) -> Answered<PrintStackResponse> {
+        Err(Status::unimplemented("not there yet"))
+    }
+
+    async fn verify_message(&self, _request: Request<VerifyMessageRequest>) -> Answered<VerifyMessageResponse> {
+        Err(Status::unimplemented("not there yet"))
+    }
+
+    async fn reconnect_clients(
+        &self,
+        _request: Request<ReconnectClientsRequest>,
+    ) -> Answered<ReconnectClientsResponse> {
+        Err(Status::unimplemented("not there yet"))
     }
 
     async fn list_clients(&self, _: Request<ListClientsRequest>) -> Answered<ListClientsResponse> {

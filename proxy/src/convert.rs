@@ -37,6 +37,7 @@ pub(crate) fn to_store(
         head: request.slice_ref(message.head),
         properties: properties.into(),
         body: request.slice_ref(message.body),
+        ..Default::default()
     }
 }
 

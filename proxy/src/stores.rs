@@ -65,14 +65,14 @@ impl Stores {
         Self { client, patience, appends: Arc::new(appends), acks: Arc::new(acks) }
     }
 
-    /// Stores batches, in one call with those of other callers.
+    /// Stores a batch, in one call with those of other callers.
     ///
-    /// Shape: one result for each batch, in order.
     /// Errors: `Busy` before anything was sent; `UnknownOutcome` when the answer was lost.
-    /// Cancel: safe; batches already handed over may still be stored.
-    pub(crate) async fn append(&self, batches: Vec<Batch>) -> Result<Vec<BatchResult>, Error> {
-        let bytes = batches.iter().flat_map(|b| &b.messages).map(message_bytes).sum();
-        self.appends.submit(batches, bytes).await
+    /// Cancel: safe; a batch already handed over may still be stored.
+    pub(crate) async fn append(&self, batch: Batch) -> Result<BatchResult, Error> {
+        let bytes = batch.messages.iter().map(message_bytes).sum();
+        let results = self.appends.submit(vec![batch], bytes).await?;
+        results.into_iter().next().ok_or_else(|| Error::new(Reason::UnknownOutcome, "the store gave no result"))
     }
 
     /// Settles leases, in one call with those of other callers; results as with `append`.

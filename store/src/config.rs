@@ -34,6 +34,13 @@ pub struct Config {
     pub create_groups: bool,
     /// Queues of a topic created without saying how many.
     pub default_queues: u32,
+    /// How long a producer may take to end a transaction before it is asked, ms; messages may say
+    /// otherwise.
+    pub transaction_timeout_ms: u64,
+    /// Time between two questions about one transaction, ms.
+    pub transaction_check_interval_ms: u64,
+    /// Questions about one transaction before it is discarded.
+    pub transaction_checks_max: u32,
     /// Cut the log where synced data is damaged, instead of refusing to start. Loses messages.
     pub salvage: bool,
 }
@@ -51,6 +58,9 @@ impl Default for Config {
             create_topics: false,
             create_groups: true,
             default_queues: 8,
+            transaction_timeout_ms: 6_000,
+            transaction_check_interval_ms: 30_000,
+            transaction_checks_max: 15,
             salvage: false,
         }
     }

@@ -12,9 +12,14 @@ use centaur_apis::{
         ChangeVisibilityResponse, DeadLetterRequest, DeadLetterResponse, DeleteGroupRequest, DeleteGroupResponse,
         DeleteTopicRequest, DeleteTopicResponse, Delivery, DescribeGroupRequest, DescribeGroupResponse,
         DescribeRequest, DescribeResponse, DescribeTopicRequest, DescribeTopicResponse, EndSessionRequest,
-        EndSessionResponse, Error, ListGroupsRequest, ListGroupsResponse, ListTopicsRequest, ListTopicsResponse,
-        PopRequest, PopResponse, PutGroupRequest, PutGroupResponse, PutTopicRequest, PutTopicResponse,
-        QueryMessagesRequest, QueryMessagesResponse, Reason, TouchRequest, TouchResponse, store_server,
+        EndSessionResponse, EndTransactionRequest, EndTransactionResponse, Error, GetOffsetRequest, GetOffsetResponse,
+        ListGroupsRequest, ListGroupsResponse, ListLiteTopicsRequest, ListLiteTopicsResponse, ListNoticesRequest,
+        ListNoticesResponse, ListScheduledRequest, ListScheduledResponse, ListTopicsRequest, ListTopicsResponse,
+        ListTransactionsRequest, ListTransactionsResponse, PopRequest, PopResponse, PutGroupRequest, PutGroupResponse,
+        PutTopicRequest, PutTopicResponse, QueryMessagesRequest, QueryMessagesResponse, QueryOffsetRequest,
+        QueryOffsetResponse, ReadRequest, ReadResponse, Reason, RecallRequest, RecallResponse, RedriveRequest,
+        RedriveResponse, ResetGroupRequest, ResetGroupResponse, SyncLiteRequest, SyncLiteResponse, TakeChecksRequest,
+        TakeChecksResponse, TouchRequest, TouchResponse, store_server,
     },
     units::Lsn,
 };
@@ -85,15 +90,23 @@ impl Service {
 struct Place {
     lsn: Lsn,
     length: u32,
+    /// Queue, offset and store time; without, those of the record itself.
+    queued: Option<(u32, u64, u64)>,
     handle: Option<ReceiptHandle>,
     attempt: u32,
     visible_at_ms: u64,
 }
 
 impl Place {
-    /// Without a lease.
+    /// Without a lease, and without a place in a queue.
     fn bare(lsn: Lsn, length: u32) -> Self {
-        Self { lsn, length, handle: None, attempt: 0, visible_at_ms: 0 }
+        Self { lsn, length, queued: None, handle: None, attempt: 0, visible_at_ms: 0 }
+    }
+}
+
+impl From<&Found> for Place {
+    fn from(found: &Found) -> Self {
+        Self { queued: Some((found.queue, found.offset, found.stored_ms)), ..Self::bare(found.lsn, found.length) }
     }
 }
 
@@ -102,6 +115,7 @@ impl From<&Grant> for Place {
         Self {
             lsn: grant.lsn,
             length: grant.length,
+            queued: Some((grant.handle.queue, grant.handle.offset, grant.stored_ms)),
             handle: Some(grant.handle),
             attempt: grant.attempt,
             visible_at_ms: grant.visible_at_ms,
@@ -128,15 +142,17 @@ fn read_all(reader: &Reader, places: Vec<Place>) -> Vec<(Place, Message)> {
 }
 
 fn delivery(place: &Place, message: Message, key: Option<&[u8; 32]>) -> Delivery {
+    let recorded = || (message.queue, message.offset().unwrap_or_default(), message.stored_ms);
+    let (queue, offset, stored_ms) = place.queued.unwrap_or_else(recorded);
     Delivery {
         head: message.head,
         properties: message.properties,
         body: message.body,
         handle: place.handle.zip(key).map(|(handle, key)| handle.seal(key)).unwrap_or_default(),
-        queue: message.queue,
-        offset: message.offset,
+        queue,
+        offset,
         attempt: place.attempt,
-        stored_ms: message.stored_ms,
+        stored_ms,
         visible_at_ms: place.visible_at_ms,
     }
 }
@@ -149,7 +165,7 @@ fn read_places(reader: &Reader, found: &[Found], complete: bool) -> QueryMessage
         bytes += u64::from(found.length);
         is_first || bytes <= QUERY_BYTES_MAX
     };
-    let places: Vec<Place> = found.iter().take_while(fits).map(|found| Place::bare(found.lsn, found.length)).collect();
+    let places: Vec<Place> = found.iter().take_while(fits).map(Place::from).collect();
     let complete = complete && places.len() == found.len();
     let messages = read_all(reader, places);
     let messages = messages.into_iter().map(|(place, message)| delivery(&place, message, None)).collect();
@@ -174,6 +190,10 @@ fn read_hits(reader: &Reader, hits: &Hits) -> QueryMessagesResponse {
         messages.push(delivery(&place, message, None));
     }
     QueryMessagesResponse { messages, complete }
+}
+
+fn not_there() -> Error {
+    Error::new(Reason::Failed, "this store does not do that yet")
 }
 
 /// Takes a parked poll back when its caller goes away.
@@ -258,6 +278,58 @@ impl store_server::Store for Service {
         let request = request.into_inner();
         let job = move |machine: &mut Machine| Ok(EndSessionResponse { released: machine.end_session(&request) });
         self.run(EVENT_BYTES, job).await
+    }
+
+    async fn recall(&self, _request: Request<RecallRequest>) -> Answer<RecallResponse> {
+        Err(not_there().into())
+    }
+
+    async fn end_transaction(&self, _request: Request<EndTransactionRequest>) -> Answer<EndTransactionResponse> {
+        Err(not_there().into())
+    }
+
+    async fn take_checks(&self, _request: Request<TakeChecksRequest>) -> Answer<TakeChecksResponse> {
+        Err(not_there().into())
+    }
+
+    async fn sync_lite(&self, _request: Request<SyncLiteRequest>) -> Answer<SyncLiteResponse> {
+        Err(not_there().into())
+    }
+
+    async fn list_notices(&self, _request: Request<ListNoticesRequest>) -> Answer<ListNoticesResponse> {
+        Err(not_there().into())
+    }
+
+    async fn read(&self, _request: Request<ReadRequest>) -> Answer<ReadResponse> {
+        Err(not_there().into())
+    }
+
+    async fn query_offset(&self, _request: Request<QueryOffsetRequest>) -> Answer<QueryOffsetResponse> {
+        Err(not_there().into())
+    }
+
+    async fn get_offset(&self, _request: Request<GetOffsetRequest>) -> Answer<GetOffsetResponse> {
+        Err(not_there().into())
+    }
+
+    async fn reset_group(&self, _request: Request<ResetGroupRequest>) -> Answer<ResetGroupResponse> {
+        Err(not_there().into())
+    }
+
+    async fn redrive(&self, _request: Request<RedriveRequest>) -> Answer<RedriveResponse> {
+        Err(not_there().into())
+    }
+
+    async fn list_scheduled(&self, _request: Request<ListScheduledRequest>) -> Answer<ListScheduledResponse> {
+        Err(not_there().into())
+    }
+
+    async fn list_transactions(&self, _request: Request<ListTransactionsRequest>) -> Answer<ListTransactionsResponse> {
+        Err(not_there().into())
+    }
+
+    async fn list_lite_topics(&self, _request: Request<ListLiteTopicsRequest>) -> Answer<ListLiteTopicsResponse> {
+        Err(not_there().into())
     }
 
     async fn put_topic(&self, request: Request<PutTopicRequest>) -> Answer<PutTopicResponse> {

@@ -48,8 +48,12 @@ fn request(messages: u32) -> AppendRequest {
         head: Bytes::from_static(b"\x0a\x08\x12\x06orders"),
         properties: properties(),
         body: Bytes::from(vec![9; BODY_BYTES]),
+        ..Default::default()
     };
-    let batch = |queue| Batch { topic: "orders".to_owned(), queue: queue % 8, messages: vec![message.clone()] };
+    let batch = |queue| {
+        let message = NewMessage { queue: queue % 8, ..message.clone() };
+        Batch { topic: "orders".to_owned(), messages: vec![message] }
+    };
     AppendRequest { batches: (0..messages).map(batch).collect() }
 }
 

@@ -5,9 +5,14 @@ use centaur_apis::store::{
     ChangeVisibilityResponse, DeadLetterRequest, DeadLetterResponse, DeleteGroupRequest, DeleteGroupResponse,
     DeleteTopicRequest, DeleteTopicResponse, DescribeGroupRequest, DescribeGroupResponse, DescribeRequest,
     DescribeResponse, DescribeTopicRequest, DescribeTopicResponse, EndSessionRequest, EndSessionResponse,
-    ListGroupsRequest, ListGroupsResponse, ListTopicsRequest, ListTopicsResponse, PopRequest, PopResponse,
-    PutGroupRequest, PutGroupResponse, PutTopicRequest, PutTopicResponse, QueryMessagesRequest, QueryMessagesResponse,
-    TouchRequest, TouchResponse, store_server::Store,
+    EndTransactionRequest, EndTransactionResponse, GetOffsetRequest, GetOffsetResponse, ListGroupsRequest,
+    ListGroupsResponse, ListLiteTopicsRequest, ListLiteTopicsResponse, ListNoticesRequest, ListNoticesResponse,
+    ListScheduledRequest, ListScheduledResponse, ListTopicsRequest, ListTopicsResponse, ListTransactionsRequest,
+    ListTransactionsResponse, PopRequest, PopResponse, PutGroupRequest, PutGroupResponse, PutTopicRequest,
+    PutTopicResponse, QueryMessagesRequest, QueryMessagesResponse, QueryOffsetRequest, QueryOffsetResponse,
+    ReadRequest, ReadResponse, RecallRequest, RecallResponse, RedriveRequest, RedriveResponse, ResetGroupRequest,
+    ResetGroupResponse, SyncLiteRequest, SyncLiteResponse, TakeChecksRequest, TakeChecksResponse, TouchRequest,
+    TouchResponse, store_server::Store,
 };
 use tonic::{Request, Response, Status, async_trait};
 
@@ -25,7 +30,8 @@ fn empty<T: Default>() -> Answer<T> {
 impl Store for Nothing {
     async fn append(&self, request: Request<AppendRequest>) -> Answer<AppendResponse> {
         let batches = request.into_inner().batches;
-        let results = (0..batches.len() as u64).map(|first_offset| BatchResult { error: None, first_offset });
+        let results =
+            (0..batches.len() as u64).map(|offset| BatchResult { offsets: vec![offset], ..Default::default() });
         Ok(Response::new(AppendResponse { results: results.collect() }))
     }
 
@@ -90,6 +96,58 @@ impl Store for Nothing {
     }
 
     async fn describe(&self, _: Request<DescribeRequest>) -> Answer<DescribeResponse> {
+        empty()
+    }
+
+    async fn recall(&self, _: Request<RecallRequest>) -> Answer<RecallResponse> {
+        empty()
+    }
+
+    async fn end_transaction(&self, _: Request<EndTransactionRequest>) -> Answer<EndTransactionResponse> {
+        empty()
+    }
+
+    async fn take_checks(&self, _: Request<TakeChecksRequest>) -> Answer<TakeChecksResponse> {
+        empty()
+    }
+
+    async fn sync_lite(&self, _: Request<SyncLiteRequest>) -> Answer<SyncLiteResponse> {
+        empty()
+    }
+
+    async fn list_notices(&self, _: Request<ListNoticesRequest>) -> Answer<ListNoticesResponse> {
+        empty()
+    }
+
+    async fn read(&self, _: Request<ReadRequest>) -> Answer<ReadResponse> {
+        empty()
+    }
+
+    async fn query_offset(&self, _: Request<QueryOffsetRequest>) -> Answer<QueryOffsetResponse> {
+        empty()
+    }
+
+    async fn get_offset(&self, _: Request<GetOffsetRequest>) -> Answer<GetOffsetResponse> {
+        empty()
+    }
+
+    async fn reset_group(&self, _: Request<ResetGroupRequest>) -> Answer<ResetGroupResponse> {
+        empty()
+    }
+
+    async fn redrive(&self, _: Request<RedriveRequest>) -> Answer<RedriveResponse> {
+        empty()
+    }
+
+    async fn list_scheduled(&self, _: Request<ListScheduledRequest>) -> Answer<ListScheduledResponse> {
+        empty()
+    }
+
+    async fn list_transactions(&self, _: Request<ListTransactionsRequest>) -> Answer<ListTransactionsResponse> {
+        empty()
+    }
+
+    async fn list_lite_topics(&self, _: Request<ListLiteTopicsRequest>) -> Answer<ListLiteTopicsResponse> {
         empty()
     }
 }

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use centaur_apis::{
     log::TopicType,
     names::{DEAD_LETTER_PREFIX, RETRY_PREFIX},
-    store::{Batch, BatchResult, Error, Reason},
-    v2::{Code, MessageType, SendMessageResponse, SendResultEntry},
+    store::{Batch, BatchResult, Error, NewMessage, Reason},
+    v2::{Code, MessageType},
 };
 
 use super::reply::{Reply, Stored};
@@ -16,7 +16,7 @@ use crate::{
     caller::Caller,
     convert,
     published::{self, Published},
-    refusal::{self, Refusal},
+    refusal::Refusal,
     sessions::Sign,
     topic_routes::Route,
     validate::{self, Limits},
@@ -44,9 +44,9 @@ pub(crate) async fn send(proxy: &Inner, caller: &Caller<'_>, request: Bytes) -> 
     for message in &messages {
         load.add(request, message, &route, caller, now_ms);
     }
-    match proxy.stores.append(load.batches).await {
-        Ok(results) => Ok(reply(proxy, topic, &load.places, &results)),
-        Err(error) => Err(refused(proxy, topic, error)),
+    match proxy.stores.append(load.batch).await {
+        Ok(BatchResult { error: None, offsets, .. }) => Ok(reply(load.message_ids, &offsets)),
+        Ok(BatchResult { error: Some(error), .. }) | Err(error) => Err(refused(proxy, topic, error)),
     }
 }
 
@@ -125,47 +125,29 @@ fn storable(messages: &[Published<'_>], now_ms: u64) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Messages sorted by queue, and where each of them went.
-struct Load<'a> {
-    topic: &'a str,
-    batches: Vec<Batch>,
-    places: Vec<Place>,
+/// The messages of one request, which are stored together or not at all.
+struct Load {
+    batch: Batch,
+    message_ids: Vec<Bytes>,
+    /// Of the messages without a message group: they stay together.
+    queue: Option<u32>,
 }
 
-struct Place {
-    message_id: Bytes,
-    batch: usize,
-    at: u64,
-}
-
-impl<'a> Load<'a> {
-    fn new(topic: &'a str, messages: usize) -> Self {
-        Self { topic, batches: Vec::with_capacity(1), places: Vec::with_capacity(messages) }
+impl Load {
+    fn new(topic: &str, messages: usize) -> Self {
+        let batch = Batch { topic: topic.to_owned(), messages: Vec::with_capacity(messages) };
+        Self { batch, message_ids: Vec::with_capacity(messages), queue: None }
     }
 
     fn add(&mut self, request: &Bytes, message: &Published<'_>, route: &Route, caller: &Caller<'_>, now_ms: u64) {
         let (message_id, group) = message.system.as_ref().map_or(("", ""), |s| (s.message_id, s.message_group));
-        let batch = if !group.is_empty() {
-            self.batch(route.queue_of_group(group))
-        } else if self.batches.is_empty() {
-            self.batch(route.next_queue())
-        } else {
-            // Messages without a group stay together: the queue of the first is as good as any.
-            0
+        let queue = match group {
+            "" => *self.queue.get_or_insert_with(|| route.next_queue()),
+            group => route.queue_of_group(group),
         };
-        let messages = &mut self.batches[batch].messages;
-        let at = messages.len() as u64;
-        self.places.push(Place { message_id: request.slice_ref(message_id.as_bytes()), batch, at });
-        messages.push(convert::to_store(request, message, kind_of(message), caller.peer, now_ms));
-    }
-
-    /// The batch for a queue, made if need be.
-    fn batch(&mut self, queue: u32) -> usize {
-        if let Some(at) = self.batches.iter().position(|batch| batch.queue == queue) {
-            return at;
-        }
-        self.batches.push(Batch { topic: self.topic.to_owned(), queue, messages: Vec::with_capacity(1) });
-        self.batches.len() - 1
+        self.message_ids.push(request.slice_ref(message_id.as_bytes()));
+        let stored = convert::to_store(request, message, kind_of(message), caller.peer, now_ms);
+        self.batch.messages.push(NewMessage { queue, ..stored });
     }
 }
 
@@ -177,24 +159,9 @@ fn refused(proxy: &Inner, topic: &str, error: Error) -> Refusal {
     error.into()
 }
 
-fn reply(proxy: &Inner, topic: &str, places: &[Place], results: &[BatchResult]) -> Reply {
-    let stored = |place: &Place, result: &BatchResult| Stored {
-        message_id: place.message_id.clone(),
-        offset: result.first_offset + place.at,
-    };
-    let entries = places.iter().filter_map(|place| results.get(place.batch).map(|result| (place, result)));
-    if results.iter().all(|result| result.error.is_none()) {
-        return Reply::Stored(entries.map(|(place, result)| stored(place, result)).collect());
-    }
-    let entry = |(place, result): (&Place, &BatchResult)| match &result.error {
-        None => stored(place, result).into(),
-        Some(error) => {
-            SendResultEntry { status: Some(refused(proxy, topic, error.clone()).into()), ..Default::default() }
-        }
-    };
-    let entries: Vec<SendResultEntry> = entries.map(entry).collect();
-    let status = Some(refusal::common(entries.iter().map(|entry| entry.status.as_ref())));
-    Reply::Other(SendMessageResponse { status, entries })
+fn reply(message_ids: Vec<Bytes>, offsets: &[u64]) -> Reply {
+    let stored = |(message_id, offset): (Bytes, &u64)| Stored { message_id, offset: *offset };
+    Reply::Stored(message_ids.into_iter().zip(offsets).map(stored).collect())
 }
 
 #[cfg(test)]

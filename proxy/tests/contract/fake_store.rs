@@ -165,19 +165,23 @@ impl Store for FakeStore {
         let _permit = self.gate.acquire().await.expect("never closed");
         let mut world = self.world();
         if let Some(error) = &world.append_error {
-            let failed = BatchResult { error: Some(error.clone()), first_offset: 0 };
+            let failed = BatchResult { error: Some(error.clone()), ..Default::default() };
             return Ok(Response::new(AppendResponse { results: vec![failed; request.batches.len()] }));
         }
         let mut results = Vec::new();
         for batch in request.batches {
             if !world.topics.contains_key(&batch.topic) {
                 let error = Error::from_status(&no_topic(&batch.topic));
-                results.push(BatchResult { error: Some(error), first_offset: 0 });
+                results.push(BatchResult { error: Some(error), ..Default::default() });
                 continue;
             }
-            let queue = world.queues.entry((batch.topic, batch.queue)).or_default();
-            results.push(BatchResult { error: None, first_offset: queue.len() as u64 });
-            queue.extend(batch.messages);
+            let mut result = BatchResult::default();
+            for message in batch.messages {
+                let queue = world.queues.entry((batch.topic.clone(), message.queue)).or_default();
+                result.offsets.push(queue.len() as u64);
+                queue.push(message);
+            }
+            results.push(result);
         }
         drop(world);
         self.arrived.notify_waiters();
@@ -288,6 +292,58 @@ impl Store for FakeStore {
     }
 
     async fn describe(&self, _: Request<DescribeRequest>) -> Answered<DescribeResponse> {
+        Ok(Response::new(Default::default()))
+    }
+
+    async fn recall(&self, _: Request<RecallRequest>) -> Answered<RecallResponse> {
+        Ok(Response::new(Default::default()))
+    }
+
+    async fn end_transaction(&self, _: Request<EndTransactionRequest>) -> Answered<EndTransactionResponse> {
+        Ok(Response::new(Default::default()))
+    }
+
+    async fn take_checks(&self, _: Request<TakeChecksRequest>) -> Answered<TakeChecksResponse> {
+        Ok(Response::new(Default::default()))
+    }
+
+    async fn sync_lite(&self, _: Request<SyncLiteRequest>) -> Answered<SyncLiteResponse> {
+        Ok(Response::new(Default::default()))
+    }
+
+    async fn list_notices(&self, _: Request<ListNoticesRequest>) -> Answered<ListNoticesResponse> {
+        Ok(Response::new(Default::default()))
+    }
+
+    async fn read(&self, _: Request<ReadRequest>) -> Answered<ReadResponse> {
+        Ok(Response::new(Default::default()))
+    }
+
+    async fn query_offset(&self, _: Request<QueryOffsetRequest>) -> Answered<QueryOffsetResponse> {
+        Ok(Response::new(Default::default()))
+    }
+
+    async fn get_offset(&self, _: Request<GetOffsetRequest>) -> Answered<GetOffsetResponse> {
+        Ok(Response::new(Default::default()))
+    }
+
+    async fn reset_group(&self, _: Request<ResetGroupRequest>) -> Answered<ResetGroupResponse> {
+        Ok(Response::new(Default::default()))
+    }
+
+    async fn redrive(&self, _: Request<RedriveRequest>) -> Answered<RedriveResponse> {
+        Ok(Response::new(Default::default()))
+    }
+
+    async fn list_scheduled(&self, _: Request<ListScheduledRequest>) -> Answered<ListScheduledResponse> {
+        Ok(Response::new(Default::default()))
+    }
+
+    async fn list_transactions(&self, _: Request<ListTransactionsRequest>) -> Answered<ListTransactionsResponse> {
+        Ok(Response::new(Default::default()))
+    }
+
+    async fn list_lite_topics(&self, _: Request<ListLiteTopicsRequest>) -> Answered<ListLiteTopicsResponse> {
         Ok(Response::new(Default::default()))
     }
 }

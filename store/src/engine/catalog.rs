@@ -71,6 +71,7 @@ impl Machine {
             permission: request.permission.unwrap_or(Permission::ReadWrite.into()),
             created_ms: self.now_ms,
             version: 1,
+            ..Default::default()
         }
     }
 
@@ -151,6 +152,7 @@ pub(super) fn new_group(id: u32, name: &str, now_ms: u64) -> log::Group {
         created_ms: now_ms,
         version: 1,
         backoff_is_default: true,
+        ..Default::default()
     }
 }
 

@@ -20,7 +20,7 @@ use crate::{
     filter::Filter,
     metrics,
     state::{
-        index::QueueKey,
+        index::{self, QueueKey},
         offsets,
         pop::{Hold, Reader, Row},
         select::{self, Pick, Selection, Want},
@@ -67,6 +67,8 @@ pub struct Granted {
 pub struct Grant {
     pub lsn: Lsn,
     pub length: u32,
+    /// Store time, ms: when the message came into its queue.
+    pub stored_ms: u64,
     pub handle: ReceiptHandle,
     pub attempt: u32,
     pub visible_at_ms: u64,
@@ -242,7 +244,7 @@ impl Machine {
         let Some(topic) = self.state.topics.get(reader.topic) else { return Ok(Selection::default()) };
         let Some(subscription) = self.state.pop.get_mut(reader) else { return Ok(Selection::default()) };
         let log = &self.reader;
-        let mut read = |entry: &crate::state::index::Entry| {
+        let mut read = |entry: &index::Entry| {
             let bytes = log.read(entry.lsn, entry.length).ok()?;
             match crate::log::record::decode(&bytes) {
                 Ok((crate::log::record::Record::Message(message), _)) => Some(message.properties),
@@ -266,6 +268,7 @@ impl Machine {
                 attempt: ask.attempt,
                 leased_at_ms: now_ms,
                 client: ask.client,
+                ..Default::default()
             })
         };
         let mut redeliveries = selection.redeliveries;
@@ -308,7 +311,8 @@ impl Machine {
     fn grant(&self, reader: Reader, pick: Pick, visible_at_ms: u64) -> Grant {
         let handle = self.handle(reader, pick.queue, pick.offset, pick.generation);
         let Pick { entry, attempt, .. } = pick;
-        Grant { lsn: entry.lsn, length: entry.length, handle, attempt, visible_at_ms }
+        let index::Entry { lsn, length, stored_ms, .. } = entry;
+        Grant { lsn, length, stored_ms, handle, attempt, visible_at_ms }
     }
 
     fn handle(&self, reader: Reader, queue: u32, offset: u64, generation: u32) -> ReceiptHandle {

@@ -17,7 +17,7 @@ use super::{
     produce::topic_not_found,
 };
 use crate::{
-    log::record::Message,
+    log::record::{Message, Place},
     metrics,
     state::{index::QueueKey, pop::Reader},
 };
@@ -59,9 +59,10 @@ impl Machine {
             if fields::text(&message.properties, system::MESSAGE_ID) != Some(&request.message_id) {
                 continue;
             }
-            let row = self.state.pop.get(reader).and_then(|s| s.row(message.queue, message.offset));
+            let Some(offset) = message.offset() else { continue };
+            let row = self.state.pop.get(reader).and_then(|s| s.row(message.queue, offset));
             if row.is_some_and(|row| row.client == client && row.visible_at_ms > self.now_ms) {
-                return Ok(Some(Lease { reader, queue: message.queue, offset: message.offset }));
+                return Ok(Some(Lease { reader, queue: message.queue, offset }));
             }
         }
         Ok(None)
@@ -126,7 +127,8 @@ impl Machine {
         let head = rename(&original.head, &grave);
         let properties = with_origin(&original, &topic);
         self.commit(Event::DeadLettered(DeadLettered { group: reader.group, topic: reader.topic, queue, offset }));
-        self.commit_message(&Message::new(id, 0, next, self.now_ms, head, properties, original.body));
+        let place = Place::Queued(next);
+        self.commit_message(&Message::new(id, 0, place, self.now_ms, head, properties, original.body));
         tracing::info!(
             topic,
             group,
@@ -152,6 +154,7 @@ impl Machine {
             permission: Permission::ReadWrite.into(),
             created_ms: self.now_ms,
             version: 1,
+            ..Default::default()
         }));
         id
     }

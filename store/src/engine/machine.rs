@@ -8,7 +8,7 @@ use std::{
 
 use bytes::BytesMut;
 use centaur_apis::{
-    log::{Control, control::Event},
+    log::{Control, Released, control::Event},
     store::{Error, Reason},
     units::{Lsn, Term},
 };
@@ -169,22 +169,34 @@ impl Machine {
         record::encode_control(&control, &mut self.body);
         self.records += 1;
         if let Some(event) = &control.event {
-            let applied = self.state.apply_event(event);
+            let applied = self.state.apply_event(event, false);
             metrics::expired_unconsumed(applied.expired_unconsumed);
+            for released in released_by(event) {
+                self.wake_readers(released.topic, released.queue);
+            }
         }
     }
 
-    /// Puts a message into the open block and applies it. The caller has reserved room.
-    pub(super) fn commit_message(&mut self, message: &Message) {
+    /// Has whoever waits for messages of a queue served.
+    fn wake_readers(&mut self, topic: u32, _queue: u32) {
+        for reader in self.waiters.readers_of(topic) {
+            self.runnable.insert(reader);
+        }
+    }
+
+    /// Puts a message into the open block and applies it; says where its record is. The caller has
+    /// reserved room.
+    pub(super) fn commit_message(&mut self, message: &Message) -> Lsn {
         let lsn = self.log.next().plus(BLOCK_HEADER_BYTES + self.body.len() as u64);
         let before = self.body.len();
         message.encode(&mut self.body);
         self.records += 1;
         let length = u32::try_from(self.body.len() - before).expect("a record is shorter than 4 GiB");
         self.state.apply_message(lsn, length, message, false);
-        for reader in self.waiters.readers_of(message.topic) {
-            self.runnable.insert(reader);
+        if message.offset().is_some() {
+            self.wake_readers(message.topic, message.queue);
         }
+        lsn
     }
 
     /// Has an answer given once everything decided so far is confirmed.
@@ -386,6 +398,15 @@ impl Machine {
             return Ok(()); // told already; no clean marker
         }
         self.log.close()
+    }
+}
+
+/// Messages that an event gave a place in their queues.
+fn released_by(event: &Event) -> &[Released] {
+    match event {
+        Event::TimersFired(fired) => &fired.released,
+        Event::TransactionEnded(ended) => ended.released.as_slice(),
+        _ => &[],
     }
 }
 

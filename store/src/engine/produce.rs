@@ -3,10 +3,16 @@
 use centaur_apis::{
     fields::{self, system},
     store::{Batch, BatchResult, Error, NewMessage, Reason},
+    ticket::{Purpose, Ticket},
+    units::Lsn,
 };
 
 use super::Machine;
-use crate::{log::record::Message, metrics};
+use crate::{
+    log::record::{Message, Place},
+    metrics,
+    state::topics::Topic,
+};
 
 /// Bytes of one message with its properties. The public limits are the proxy's; this one protects
 /// the log.
@@ -31,14 +37,11 @@ fn message_bytes(message: &NewMessage) -> usize {
 impl Machine {
     /// Stores batches; one that is refused leaves the others alone.
     pub fn append_batches(&mut self, batches: Vec<Batch>) -> Vec<BatchResult> {
-        let outcome = |batch| match self.append_batch(batch) {
-            Ok(first_offset) => BatchResult { error: None, first_offset },
-            Err(error) => BatchResult { error: Some(error), first_offset: 0 },
-        };
-        batches.into_iter().map(outcome).collect()
+        let refused = |error| BatchResult { error: Some(error), ..Default::default() };
+        batches.into_iter().map(|batch| self.append_batch(batch).unwrap_or_else(refused)).collect()
     }
 
-    fn append_batch(&mut self, batch: Batch) -> Result<u64, Error> {
+    fn append_batch(&mut self, batch: Batch) -> Result<BatchResult, Error> {
         self.check_alive()?;
         self.check_space()?;
         let bytes = check_size(&batch)?;
@@ -52,20 +55,63 @@ impl Machine {
             return Err(Error::new(Reason::Forbidden, sentence));
         }
         let id = topic.settings.id;
-        let queue = topic.queues.get(batch.queue as usize).ok_or_else(|| {
-            let sentence =
-                format!("topic {:?} has {} queues, and no queue {}", batch.topic, topic.queues.len(), batch.queue);
-            Error::new(Reason::Invalid, sentence)
-        })?;
-        let first = queue.end;
+        batch.messages.iter().try_for_each(|message| check_queue(topic, message))?;
+        // Nothing is refused from here on, and all of it is one block.
         self.reserve(bytes);
         metrics::stored(batch.messages.len() as u64, bytes as u64);
-        for (offset, new) in (first..).zip(batch.messages) {
-            let message = Message::new(id, batch.queue, offset, self.now_ms, new.head, new.properties, new.body);
-            self.commit_message(&message);
+        let mut result = BatchResult { offsets: Vec::with_capacity(batch.messages.len()), ..Default::default() };
+        for (at, new) in batch.messages.into_iter().enumerate() {
+            let (queue, ttl_ms) = (new.queue, new.ttl_ms);
+            let place = self.place_of(id, &new);
+            let message = Message::new(id, queue, place, self.now_ms, new.head, new.properties, new.body);
+            let message = Message { ttl_ms, ..message };
+            let lsn = self.commit_message(&message);
+            result.offsets.push(message.offset().unwrap_or_default());
+            if let Some(ticket) = self.ticket(id, lsn, place) {
+                result.tickets.resize(at, String::new());
+                result.tickets.push(ticket);
+            }
         }
-        Ok(first)
+        if !result.tickets.is_empty() {
+            result.tickets.resize(result.offsets.len(), String::new());
+        }
+        Ok(result)
     }
+
+    /// Where a message stands when it is stored now.
+    fn place_of(&self, topic: u32, new: &NewMessage) -> Place {
+        if let Some(half) = &new.half {
+            let wait_ms =
+                if half.first_check_ms == 0 { self.config.transaction_timeout_ms } else { half.first_check_ms };
+            return Place::Half(self.now_ms.saturating_add(wait_ms));
+        }
+        if new.due_ms > self.now_ms {
+            return Place::Scheduled(new.due_ms);
+        }
+        let queue = self.state.topics.get(topic).and_then(|topic| topic.queues.get(new.queue as usize));
+        Place::Queued(queue.map_or(0, |queue| queue.end))
+    }
+
+    /// What a producer keeps for a message that is not in its queue yet.
+    pub(super) fn ticket(&self, topic: u32, lsn: Lsn, place: Place) -> Option<String> {
+        let (purpose, due_ms) = match place {
+            Place::Queued(_) => return None,
+            Place::Scheduled(due_ms) => (Purpose::Recall, due_ms),
+            Place::Half(_) => (Purpose::Transaction, 0),
+        };
+        let (key_id, key) = self.state.newest_handle_key()?;
+        let ticket = Ticket { key_id, purpose, store_group: self.store_group, topic, lsn, due_ms };
+        Some(ticket.seal(key))
+    }
+}
+
+fn check_queue(topic: &Topic, message: &NewMessage) -> Result<(), Error> {
+    if (message.queue as usize) < topic.queues.len() {
+        return Ok(());
+    }
+    let (name, queues) = (&topic.settings.name, topic.queues.len());
+    let sentence = format!("topic {name:?} has {queues} queues, and no queue {}", message.queue);
+    Err(Error::new(Reason::Invalid, sentence))
 }
 
 fn check_size(batch: &Batch) -> Result<usize, Error> {

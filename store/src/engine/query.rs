@@ -35,6 +35,16 @@ const HITS_MAX: usize = 10_000;
 pub struct Found {
     pub lsn: Lsn,
     pub length: u32,
+    pub queue: u32,
+    pub offset: u64,
+    /// Store time, ms: when the message came into its queue.
+    pub stored_ms: u64,
+}
+
+impl Found {
+    fn new(queue: u32, offset: u64, entry: Entry) -> Self {
+        Self { lsn: entry.lsn, length: entry.length, queue, offset, stored_ms: entry.stored_ms }
+    }
 }
 
 /// What a query found without reading the log.
@@ -160,7 +170,7 @@ impl Machine {
             Some(By::Place(place)) => {
                 let key = QueueKey { topic: id, queue: place.queue };
                 let entry = self.state.index.get(key, place.offset).map_err(|error| damaged(&error))?;
-                entry.into_iter().collect()
+                entry.map(|entry| Found::new(place.queue, place.offset, entry)).into_iter().collect()
             }
             Some(By::FromMs(from_ms)) => self.since(id, queues, *from_ms, limit + 1)?,
             None => {
@@ -171,8 +181,7 @@ impl Machine {
             }
         };
         let complete = found.len() <= limit;
-        let found = found.iter().take(limit).map(|entry| Found { lsn: entry.lsn, length: entry.length }).collect();
-        Ok(Answer::Places { found, complete })
+        Ok(Answer::Places { found: found.into_iter().take(limit).collect(), complete })
     }
 
     fn look_up(&mut self, topic: u32, text: &str, field: u32, limit: usize) -> Result<Answer, Error> {
@@ -200,8 +209,8 @@ impl Machine {
     }
 
     /// The first messages stored at or after a time, queue by queue, in order of time.
-    fn since(&mut self, topic: u32, queues: usize, from_ms: u64, limit: usize) -> Result<Vec<Entry>, Error> {
-        let mut found = Vec::new();
+    fn since(&mut self, topic: u32, queues: usize, from_ms: u64, limit: usize) -> Result<Vec<Found>, Error> {
+        let mut found: Vec<Found> = Vec::new();
         for queue in 0..u32::try_from(queues).unwrap_or(u32::MAX) {
             let key = QueueKey { topic, queue };
             let Some(first) = self.state.index.first_at_or_after(key, from_ms).map_err(|error| damaged(&error))? else {
@@ -209,9 +218,9 @@ impl Machine {
             };
             let mut entries = Vec::new();
             self.state.index.range(key, first, limit, &mut entries).map_err(|error| damaged(&error))?;
-            found.extend(entries.into_iter().map(|(_, entry)| entry));
+            found.extend(entries.into_iter().map(|(offset, entry)| Found::new(queue, offset, entry)));
             // A topic may have many queues: no more is held than the answer and one queue's share.
-            found.sort_unstable_by_key(|entry| (entry.stored_ms, entry.lsn));
+            found.sort_unstable_by_key(|found| (found.stored_ms, found.lsn));
             found.truncate(limit);
         }
         Ok(found)

@@ -181,9 +181,7 @@ fn open_or_rebuild(config: &Config, reader: &Reader, segment: &SegmentInfo) -> R
     }
     let mut open = Open::default();
     each_record(reader, segment.base, segment.end, &mut |lsn, length, record| {
-        if let Record::Message(message) = record {
-            open.push_message(lsn, length, message);
-        }
+        open.push_record(lsn, length, record);
     })?;
     open.write(&path, segment.base, segment.end)?;
     Ok(Some(Run::open(&path)?))
@@ -193,9 +191,7 @@ fn open_or_rebuild(config: &Config, reader: &Reader, segment: &SegmentInfo) -> R
 /// because the log was cut behind it, has no run, and its messages are not replayed.
 fn index_before(state: &mut State, reader: &Reader, segment: &SegmentInfo, from: Lsn) -> Result<(), OpenError> {
     each_record(reader, segment.base, from.min(segment.end), &mut |lsn, length, record| {
-        if let Record::Message(message) = record {
-            state.index_message(lsn, length, message);
-        }
+        state.index_record(lsn, length, record);
     })
 }
 

@@ -23,6 +23,11 @@ const KIND_MESSAGE: u8 = 1;
 const KIND_CONTROL: u8 = 2;
 const SCHEMA: u16 = 1;
 
+/// Flags of a message record.
+const SCHEDULED: u8 = 1;
+const HALF: u8 = 2;
+const HAS_TTL: u8 = 4;
+
 /// Why bytes are not a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Malformed {
@@ -38,15 +43,28 @@ pub enum Malformed {
     Contents,
 }
 
-/// What a user sent, with its place in a queue. `head` and `properties` are encoded fields of the
+/// Where a message stands when it is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In its queue, at this offset.
+    Queued(u64),
+    /// Not before this time, ms.
+    Scheduled(u64),
+    /// Not before its transaction is committed; its producer is first asked about it at this time, ms.
+    Half(u64),
+}
+
+/// What a user sent, with its place. `head` and `properties` are encoded fields of the
 /// public Message: an answer is put together around them without decoding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
     pub topic: u32,
     pub queue: u32,
-    pub offset: u64,
+    pub place: Place,
     /// Store time, ms.
     pub stored_ms: u64,
+    /// How long it may wait in its queue, ms; 0: as long as the topic says.
+    pub ttl_ms: u64,
     /// Hash of the tag; 0 without.
     pub tag_hash: u64,
     /// Hash of the message group; 0 without.
@@ -70,7 +88,7 @@ impl Message {
     pub fn new(
         topic: u32,
         queue: u32,
-        offset: u64,
+        place: Place,
         stored_ms: u64,
         head: Bytes,
         properties: Bytes,
@@ -82,22 +100,34 @@ impl Message {
         let id = fields::text(&properties, system::MESSAGE_ID);
         let keys = fields::texts(&properties, system::KEYS);
         let key_hashes = id.into_iter().chain(keys).map(|text| hash64(text.as_bytes())).collect();
-        Self { topic, queue, offset, stored_ms, tag_hash, group_hash, key_hashes, head, properties, body }
+        Self { topic, queue, place, stored_ms, ttl_ms: 0, tag_hash, group_hash, key_hashes, head, properties, body }
+    }
+
+    /// Its offset, if it is in its queue.
+    pub fn offset(&self) -> Option<u64> {
+        match self.place {
+            Place::Queued(offset) => Some(offset),
+            Place::Scheduled(_) | Place::Half(_) => None,
+        }
     }
 
     /// Bytes the record takes in a block.
     pub fn encoded_len(&self) -> usize {
-        padded(
-            MESSAGE_FIXED_BYTES + 8 * self.key_hashes.len() + self.head.len() + self.properties.len() + self.body.len(),
-        )
+        let hashes = 8 * self.key_hashes.len() + if self.ttl_ms > 0 { 8 } else { 0 };
+        padded(MESSAGE_FIXED_BYTES + hashes + self.head.len() + self.properties.len() + self.body.len())
     }
 
     /// Appends the record to a block body.
     pub fn encode(&self, out: &mut BytesMut) {
-        let start = begin(out, KIND_MESSAGE);
+        let (flag, place) = match self.place {
+            Place::Queued(offset) => (0, offset),
+            Place::Scheduled(due_ms) => (SCHEDULED, due_ms),
+            Place::Half(check_ms) => (HALF, check_ms),
+        };
+        let start = begin(out, KIND_MESSAGE, if self.ttl_ms > 0 { flag | HAS_TTL } else { flag });
         out.put_u32_le(self.topic);
         out.put_u32_le(self.queue);
-        out.put_u64_le(self.offset);
+        out.put_u64_le(place);
         out.put_u64_le(self.stored_ms);
         out.put_u64_le(self.tag_hash);
         out.put_u64_le(self.group_hash);
@@ -109,13 +139,22 @@ impl Message {
         for hash in &self.key_hashes {
             out.put_u64_le(*hash);
         }
+        if self.ttl_ms > 0 {
+            out.put_u64_le(self.ttl_ms);
+        }
         out.put_slice(&self.head);
         out.put_slice(&self.properties);
         out.put_slice(&self.body);
         finish(out, start);
     }
 
-    fn decode(payload: &Bytes) -> Result<Self, Malformed> {
+    fn decode(flags: u8, payload: &Bytes) -> Result<Self, Malformed> {
+        let place: fn(u64) -> Place = match flags & !HAS_TTL {
+            0 => Place::Queued,
+            SCHEDULED => Place::Scheduled,
+            HALF => Place::Half,
+            _ => return Err(Malformed::Contents),
+        };
         let fixed = payload.get(..MESSAGE_FIXED_BYTES - HEADER_BYTES).ok_or(Malformed::Truncated)?;
         let u32_at = |at: usize| u32::from_le_bytes([fixed[at], fixed[at + 1], fixed[at + 2], fixed[at + 3]]);
         let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
@@ -131,11 +170,16 @@ impl Message {
         let hashes = take(8 * keys)?;
         let key_hashes =
             hashes.chunks_exact(8).map(|c| u64::from_le_bytes(c.try_into().expect("eight bytes"))).collect();
+        let ttl_ms = match flags & HAS_TTL {
+            0 => 0,
+            _ => u64::from_le_bytes(take(8)?.as_ref().try_into().expect("eight bytes")),
+        };
         Ok(Self {
             topic: u32_at(0),
             queue: u32_at(4),
-            offset: u64_at(8),
+            place: place(u64_at(8)),
             stored_ms: u64_at(16),
+            ttl_ms,
             tag_hash: u64_at(24),
             group_hash: u64_at(32),
             key_hashes,
@@ -148,7 +192,7 @@ impl Message {
 
 /// Appends a control event to a block body.
 pub fn encode_control(control: &Control, out: &mut BytesMut) {
-    let start = begin(out, KIND_CONTROL);
+    let start = begin(out, KIND_CONTROL, 0);
     control.encode(out).expect("a BytesMut grows");
     finish(out, start);
 }
@@ -196,7 +240,7 @@ pub fn decode_verified(bytes: &Bytes) -> Result<Record, Malformed> {
     }
     let payload = bytes.slice(HEADER_BYTES..length);
     match header[8] {
-        KIND_MESSAGE => Message::decode(&payload).map(Record::Message),
+        KIND_MESSAGE => Message::decode(header[9], &payload).map(Record::Message),
         KIND_CONTROL => Control::decode(payload).map(Record::Control).map_err(|_| Malformed::Contents),
         kind => Err(Malformed::Kind(kind)),
     }
@@ -208,11 +252,11 @@ pub fn checksum(bytes: &[u8]) -> u32 {
     u32::try_from(crc).expect("a 32-bit checksum")
 }
 
-fn begin(out: &mut BytesMut, kind: u8) -> usize {
+fn begin(out: &mut BytesMut, kind: u8, flags: u8) -> usize {
     let start = out.len();
     out.put_u64_le(0); // length and checksum, filled by `finish`
     out.put_u8(kind);
-    out.put_u8(0);
+    out.put_u8(flags);
     out.put_u16_le(SCHEMA);
     start
 }
@@ -250,12 +294,25 @@ mod tests {
             message_group: Some("g".into()),
             ..Default::default()
         };
-        Message::new(3, 1, 42, 1_700_000_000_000, "head".into(), properties.encode_to_vec().into(), "body".into())
+        Message::new(
+            3,
+            1,
+            Place::Queued(42),
+            1_700_000_000_000,
+            "head".into(),
+            properties.encode_to_vec().into(),
+            "body".into(),
+        )
     }
 
-    fn records() -> [Record; 2] {
+    fn records() -> [Record; 4] {
         let acked = Acked { group: 1, topic: 2, queue: 3, offsets: vec![7, 1, 1] };
-        [Record::Message(message()), Record::Control(Control { event: Some(Event::Acked(acked)) })]
+        [
+            Record::Message(message()),
+            Record::Control(Control { event: Some(Event::Acked(acked)) }),
+            Record::Message(Message { place: Place::Scheduled(1_700_000_000_001), ..message() }),
+            Record::Message(Message { place: Place::Half(9), ttl_ms: 60_000, ..message() }),
+        ]
     }
 
     fn encode(record: &Record) -> Bytes {

@@ -2,25 +2,33 @@
 //! away and rebuilt; it knows no clock, no network and, except for the index, no files.
 
 pub mod index;
+pub mod lite;
 pub mod offsets;
 pub mod pop;
+pub mod redriven;
 pub mod select;
 pub mod snapshot;
 pub mod snapshot_file;
+pub mod timers;
 pub mod topics;
+pub mod transactions;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use centaur_apis::{
-    log::{self, Control, control::Event},
+    log::{self, Control, Released, control::Event},
     units::Lsn,
 };
 
-use crate::log::record::{Message, Record};
+use crate::log::record::{Message, Place, Record};
 
-use index::{Entry, Index, QueueKey};
+use index::Index;
+use lite::Lite;
 use pop::{Pop, Reader};
+use redriven::RedrivenOffsets;
+use timers::Timers;
 use topics::{Groups, Topics};
+use transactions::Transactions;
 
 /// Everything a store group knows, at one place of its log.
 #[derive(Default)]
@@ -28,6 +36,13 @@ pub struct State {
     pub topics: Topics,
     pub groups: Groups,
     pub pop: Pop,
+    /// Messages that wait for their time.
+    pub timers: Timers,
+    /// Messages that wait for the outcome of their transaction.
+    pub transactions: Transactions,
+    pub lite: Lite,
+    /// Dead letters that were sent again.
+    pub redriven: RedrivenOffsets,
     /// Keys of receipt handles; the last one makes new handles.
     pub handle_keys: BTreeMap<u8, [u8; 32]>,
     /// First segment that is not retired.
@@ -51,43 +66,63 @@ impl State {
                 self.apply_message(lsn, length, message, indexed);
                 Applied::default()
             }
-            Record::Control(Control { event: Some(event) }) => self.apply_event(event),
+            Record::Control(Control { event: Some(event) }) => self.apply_event(event, indexed),
             Record::Control(Control { event: None }) => Applied::default(),
         }
     }
 
-    /// Applies a message: it is in its queue, findable by id and keys.
+    /// Applies a message: it is in its queue, or waits for its time or its transaction; it is
+    /// findable by id and keys.
     pub fn apply_message(&mut self, lsn: Lsn, length: u32, message: &Message, indexed: bool) {
         // Messages of a deleted topic stay in the log until retention; nobody can ask for them. Their
         // topic may be one that a salvage without snapshot lost: no other ever gets its id.
-        let Some(topic) = self.topics.get_mut(message.topic) else {
+        if self.topics.get(message.topic).is_none() {
             self.topics.reserve_ids(message.topic);
             return;
-        };
-        let Some(queue) = topic.queues.get_mut(message.queue as usize) else { return };
-        queue.end = message.offset + 1;
-        queue.last_stored_ms = message.stored_ms;
-        topic.arrivals.add(message.queue);
+        }
+        match message.place {
+            Place::Queued(offset) => {
+                if !self.enqueue(message.topic, message.queue, offset, message.stored_ms) {
+                    return;
+                }
+            }
+            Place::Scheduled(_) => self.timers.schedule(message.topic),
+            Place::Half(_) => self.transactions.begin(lsn, length, message),
+        }
         if !indexed {
-            self.index_message(lsn, length, message);
+            self.index.push_message(lsn, length, message);
         }
     }
 
-    /// Puts a message into the open segment's index and nowhere else: the rest of the state knows it.
-    pub fn index_message(&mut self, lsn: Lsn, length: u32, message: &Message) {
-        let entry = Entry {
-            lsn,
-            length,
-            tag_hash: message.tag_hash,
-            group_hash: message.group_hash,
-            stored_ms: message.stored_ms,
-        };
-        let key = QueueKey { topic: message.topic, queue: message.queue };
-        self.index.push(key, message.offset, entry, &message.key_hashes);
+    /// Gives a message that was stored before its place.
+    fn release(&mut self, released: &Released, at_ms: u64, indexed: bool) {
+        if self.enqueue(released.topic, released.queue, released.offset, at_ms) && !indexed {
+            self.index.push_released(released, at_ms);
+        }
     }
 
-    /// Applies what is not a message.
-    pub fn apply_event(&mut self, event: &Event) -> Applied {
+    /// Puts the end of a queue behind a message; whether there is such a queue.
+    fn enqueue(&mut self, topic: u32, queue: u32, offset: u64, stored_ms: u64) -> bool {
+        let Some(topic) = self.topics.get_mut(topic) else { return false };
+        let Some(ends) = topic.queues.get_mut(queue as usize) else { return false };
+        ends.end = offset + 1;
+        ends.last_stored_ms = stored_ms;
+        topic.arrivals.add(queue);
+        true
+    }
+
+    /// Puts what a record says of messages into the open segment's index and nowhere else: the rest
+    /// of the state knows it.
+    pub fn index_record(&mut self, lsn: Lsn, length: u32, record: &Record) {
+        let knows = |topic: u32| self.topics.get(topic).is_some();
+        match record {
+            Record::Message(message) if !knows(message.topic) => {}
+            record => self.index.push_record(lsn, length, record),
+        }
+    }
+
+    /// Applies what is not a message. `indexed` says that an index run already covers it.
+    pub fn apply_event(&mut self, event: &Event, indexed: bool) -> Applied {
         match event {
             Event::TopicSet(topic) => self.set_topic(topic),
             Event::TopicDeleted(deleted) => self.delete_topic(deleted.id),
@@ -101,6 +136,20 @@ impl State {
             Event::DeadLettered(moved) => self.pop.dead_letter(moved),
             Event::SegmentRetired(retired) => return self.retire(retired),
             Event::HandleKey(key) => self.set_handle_key(key),
+            Event::TimersFired(fired) => {
+                self.timers.fire(fired);
+                fired.released.iter().for_each(|released| self.release(released, fired.at_ms, indexed));
+            }
+            Event::TimerRecalled(recalled) => self.timers.recall(recalled),
+            Event::TransactionEnded(ended) => {
+                self.transactions.end(ended);
+                ended.released.iter().for_each(|released| self.release(released, ended.at_ms, indexed));
+            }
+            Event::TransactionChecked(checked) => self.transactions.check(checked),
+            Event::LiteTopicSet(set) => self.set_lite_topic(set),
+            Event::LiteTopicDeleted(deleted) => self.delete_lite_topic(deleted),
+            Event::LiteSubscribed(subscribed) => self.lite.subscribe(subscribed),
+            Event::Redriven(redriven) => self.redriven.add(redriven),
         }
         Applied::default()
     }
@@ -159,6 +208,14 @@ impl State {
             applied.expired_unconsumed += self.pop.retire(start.topic, start.queue, start.offset, readers);
         }
         applied
+    }
+
+    fn set_lite_topic(&mut self, event: &log::LiteTopicSet) {
+        self.lite.set_topic(event);
+    }
+
+    fn delete_lite_topic(&mut self, event: &log::LiteTopicDeleted) {
+        self.lite.delete_topic(event);
     }
 
     fn set_handle_key(&mut self, event: &log::HandleKey) {

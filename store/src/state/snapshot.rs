@@ -32,6 +32,7 @@ impl State {
                 .all()
                 .map(|(reader, subscription)| subscription_state(reader, subscription))
                 .collect(),
+            ..Default::default()
         }
     }
 
@@ -100,6 +101,7 @@ fn cursor_state(cursor: &Cursor) -> CursorState {
         visible_at_ms: rows().map(|row| row.visible_at_ms).collect(),
         clients: rows().map(|row| row.client).collect(),
         flags: rows().map(flags).collect(),
+        ..Default::default()
     }
 }
 

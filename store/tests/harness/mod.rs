@@ -107,7 +107,12 @@ pub fn message(topic: &str, id: &str, tag: Option<&str>, keys: &[&str], body: Ve
         message_id: id.to_owned(),
         ..Default::default()
     };
-    NewMessage { head: head.encode_to_vec().into(), properties: properties.encode_to_vec().into(), body: body.into() }
+    NewMessage {
+        head: head.encode_to_vec().into(),
+        properties: properties.encode_to_vec().into(),
+        body: body.into(),
+        ..Default::default()
+    }
 }
 
 /// Creates a topic of that many queues.
@@ -123,10 +128,10 @@ pub async fn create_topic(client: &mut Client, name: &str, queues: u32) -> Resul
 
 /// Sends one message to one queue; gives its offset.
 pub async fn send(client: &mut Client, topic: &str, queue: u32, message: NewMessage) -> Result<u64, Reason> {
-    let batch = Batch { topic: topic.to_owned(), queue, messages: vec![message] };
+    let batch = Batch { topic: topic.to_owned(), messages: vec![NewMessage { queue, ..message }] };
     let answer = client.append(AppendRequest { batches: vec![batch] }).await.map_err(|status| reason(&status))?;
     let result = answer.into_inner().results.remove(0);
-    result.error.map_or(Ok(result.first_offset), |error| Err(error.reason()))
+    result.error.map_or(Ok(result.offsets[0]), |error| Err(error.reason()))
 }
 
 /// Takes up to `messages` for a minute, without waiting for any.

@@ -189,8 +189,8 @@ impl Driver {
         let mut expected = Vec::new();
         for (topic, queue, sizes) in batches {
             let messages: Vec<Message> = sizes.into_iter().map(|bytes| self.message(topic, bytes)).collect();
-            let sent = messages.iter().map(Message::to_send);
-            request.batches.push(Batch { topic: topic.to_owned(), queue, messages: sent.collect() });
+            let sent = messages.iter().map(|message| NewMessage { queue, ..message.to_send() });
+            request.batches.push(Batch { topic: topic.to_owned(), messages: sent.collect() });
             expected.push(match self.model.topics.get(topic) {
                 None => Err(Reason::TopicNotFound),
                 Some(known) if known.queues.len() <= queue as usize => Err(Reason::Invalid),
@@ -198,8 +198,10 @@ impl Driver {
             });
         }
         let results = self.client.append(request).await.expect("answered").into_inner().results;
-        let results: Vec<_> =
-            results.into_iter().map(|r| r.error.map_or(Ok(r.first_offset), |error| Err(error.reason()))).collect();
+        let results: Vec<_> = results
+            .into_iter()
+            .map(|r| r.error.map_or_else(|| Ok(r.offsets[0]), |error| Err(error.reason())))
+            .collect();
         assert_eq!(results, expected);
     }
 

@@ -138,7 +138,12 @@ pub struct Reference {
 impl Message {
     /// The message as it is sent.
     pub fn to_send(&self) -> NewMessage {
-        NewMessage { head: self.head.clone(), properties: self.properties.clone(), body: self.body.clone() }
+        NewMessage {
+            head: self.head.clone(),
+            properties: self.properties.clone(),
+            body: self.body.clone(),
+            ..Default::default()
+        }
     }
 }
 

@@ -12,9 +12,10 @@ use std::{
     sync::Arc,
 };
 
-use centaur_apis::units::Lsn;
+use centaur_apis::{log::Released, units::Lsn};
 
 use super::{Entry, Open, QueueKey, Run, RunError, pages::Cache, run::Row};
+use crate::log::record::{Message, Record};
 
 /// The part number of offsets that no part has.
 const NO_PART: u32 = u32::MAX;
@@ -76,6 +77,21 @@ impl Index {
     /// Adds one message to the open segment; see [`Open::push`].
     pub fn push(&mut self, queue: QueueKey, offset: u64, entry: Entry, key_hashes: &[u64]) {
         self.open.push(queue, offset, entry, key_hashes);
+    }
+
+    /// Adds a message to the open segment as the log has it.
+    pub fn push_message(&mut self, lsn: Lsn, length: u32, message: &Message) {
+        self.open.push_message(lsn, length, message);
+    }
+
+    /// Adds a message to the open segment that was stored before and is in its queue now.
+    pub fn push_released(&mut self, released: &Released, at_ms: u64) {
+        self.open.push_released(released, at_ms);
+    }
+
+    /// Adds what one record says of messages to the open segment.
+    pub fn push_record(&mut self, lsn: Lsn, length: u32, record: &Record) {
+        self.open.push_record(lsn, length, record);
     }
 
     /// Bytes of memory the open segment's index takes.

@@ -37,8 +37,10 @@ pub struct Entry {
     pub tag_hash: u64,
     /// 0 without a message group.
     pub group_hash: u64,
-    /// Store time, ms.
+    /// Store time, ms: when it came into its queue.
     pub stored_ms: u64,
+    /// The message itself says how long it may wait in its queue.
+    pub has_ttl: bool,
 }
 
 /// The messages of one queue in one segment: `count` of them, offsets without a gap.
@@ -64,6 +66,8 @@ impl Stretch {
 const ENTRY_BYTES: usize = 32;
 /// Bytes that hold a place or a time in a packed entry.
 const SHORT_BYTES: usize = 6;
+/// The bit of a packed length that says that the message has a time to live of its own.
+const TTL_BIT: u32 = 1 << 31;
 /// Distances and times below this fit a packed entry: 128 TiB, four thousand years.
 const SHORT_MAX: u64 = 1 << 47;
 
@@ -79,7 +83,8 @@ impl Entry {
         let mut bytes = [0; ENTRY_BYTES];
         bytes[..6].copy_from_slice(&distance.to_le_bytes()[..SHORT_BYTES]);
         bytes[6..12].copy_from_slice(&self.stored_ms.min(SHORT_MAX - 1).to_le_bytes()[..SHORT_BYTES]);
-        bytes[12..16].copy_from_slice(&self.length.to_le_bytes());
+        let length = self.length | if self.has_ttl { TTL_BIT } else { 0 };
+        bytes[12..16].copy_from_slice(&length.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.tag_hash.to_le_bytes());
         bytes[24..].copy_from_slice(&self.group_hash.to_le_bytes());
         Packed(bytes)
@@ -94,10 +99,11 @@ impl Packed {
         let distance = (distance ^ SHORT_MAX).wrapping_sub(SHORT_MAX);
         Entry {
             lsn: Lsn(origin.0.wrapping_add(distance)),
-            length: u32_at(bytes, 12),
+            length: u32_at(bytes, 12) & !TTL_BIT,
             tag_hash: u64_at(bytes, 16),
             group_hash: u64_at(bytes, 24),
             stored_ms: self.stored_ms(),
+            has_ttl: u32_at(bytes, 12) & TTL_BIT != 0,
         }
     }
 

@@ -6,10 +6,13 @@ use std::{
     ops::Range,
 };
 
-use centaur_apis::units::Lsn;
+use centaur_apis::{
+    log::{Control, Released, control::Event},
+    units::Lsn,
+};
 
 use super::{ENTRY_BYTES, Entry, Packed, QueueKey, Stretch};
-use crate::log::record::Message;
+use crate::log::record::{Message, Record};
 
 /// Entries in a full chunk of a queue: growing never copies more than this.
 const CHUNK_ENTRIES: usize = 256;
@@ -73,17 +76,50 @@ impl Open {
         }
     }
 
+    /// Adds what one record of the log says of messages.
+    pub fn push_record(&mut self, lsn: Lsn, length: u32, record: &Record) {
+        match record {
+            Record::Message(message) => self.push_message(lsn, length, message),
+            Record::Control(Control { event: Some(Event::TimersFired(fired)) }) => {
+                fired.released.iter().for_each(|released| self.push_released(released, fired.at_ms));
+            }
+            Record::Control(Control { event: Some(Event::TransactionEnded(ended)) }) => {
+                ended.released.iter().for_each(|released| self.push_released(released, ended.at_ms));
+            }
+            Record::Control(_) => {}
+        }
+    }
+
     /// Adds one message as the log has it.
     pub fn push_message(&mut self, lsn: Lsn, length: u32, message: &Message) {
+        let Some(offset) = message.offset() else {
+            // Findable by id and keys, also while it waits.
+            message.key_hashes.iter().for_each(|hash| self.push_key((*hash, lsn)));
+            return;
+        };
         let entry = Entry {
             lsn,
             length,
             tag_hash: message.tag_hash,
             group_hash: message.group_hash,
             stored_ms: message.stored_ms,
+            has_ttl: message.ttl_ms > 0,
         };
         let queue = QueueKey { topic: message.topic, queue: message.queue };
-        self.push(queue, message.offset, entry, &message.key_hashes);
+        self.push(queue, offset, entry, &message.key_hashes);
+    }
+
+    /// Adds a message that was stored before and is in its queue now.
+    pub fn push_released(&mut self, released: &Released, at_ms: u64) {
+        let entry = Entry {
+            lsn: Lsn(released.lsn),
+            length: released.length,
+            tag_hash: released.tag_hash,
+            group_hash: released.group_hash,
+            stored_ms: at_ms,
+            has_ttl: released.has_ttl,
+        };
+        self.push(QueueKey { topic: released.topic, queue: released.queue }, released.offset, entry, &[]);
     }
 
     /// Bytes of memory it takes, near enough to decide when to seal.
