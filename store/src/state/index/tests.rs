@@ -71,6 +71,7 @@ impl Pair {
             tag_hash: hash(offset),
             group_hash: offset % 3,
             stored_ms: model.now_ms,
+            has_ttl: offset % 5 == 4,
         };
         self.index.push(queue, offset, entry, hashes);
         let known = Known { queue, offset, entry, hashes: hashes.to_vec() };
@@ -175,7 +176,7 @@ impl Pair {
     }
 }
 
-const NOWHERE: Entry = Entry { lsn: Lsn(0), length: 0, tag_hash: 0, group_hash: 0, stored_ms: 0 };
+const NOWHERE: Entry = Entry { lsn: Lsn(0), length: 0, tag_hash: 0, group_hash: 0, stored_ms: 0, has_ttl: false };
 
 #[derive(Clone, Debug)]
 enum Step {
