@@ -10,7 +10,15 @@ const BODY_BYTES: [usize; 4] = [64, 1024, 64 << 10, 1 << 20];
 
 fn message(body: usize) -> Message {
     let properties = Bytes::from(vec![7; 100]);
-    Message::new(1, 2, Place::Queued(3), 4, Bytes::from_static(b"\x0a\x08\x12\x06orders"), properties, Bytes::from(vec![9; body]))
+    Message::new(
+        1,
+        2,
+        Place::Queued(3),
+        4,
+        Bytes::from_static(b"\x0a\x08\x12\x06orders"),
+        properties,
+        Bytes::from(vec![9; body]),
+    )
 }
 
 fn records(criterion: &mut Criterion) {

@@ -8,7 +8,7 @@ use centaur_apis::{
     store::{
         AckEntry, AckRequest, AppendRequest, Batch, ChangeVisibilityRequest, DeadLetterRequest, DeleteGroupRequest,
         DeleteTopicRequest, Delivery, DescribeGroupRequest, DescribeGroupResponse, DescribeRequest, DescribeResponse,
-        DescribeTopicRequest, DescribeTopicResponse, EndSessionRequest, Error, Filter, Place, PopRequest,
+        DescribeTopicRequest, DescribeTopicResponse, EndSessionRequest, Error, Filter, NewMessage, Place, PopRequest,
         PutGroupRequest, PutTopicRequest, QueryMessagesRequest, QueryMessagesResponse, QueueProgress, Reason,
         TouchRequest, filter::Kind, query_messages_request::By,
     },
