@@ -139,6 +139,7 @@ impl Settings {
             backoff: self.backoff.map(put_group_request::Backoff::from),
             consume_disabled: self.consume.map(|consume| matches!(consume, Switch::Disabled)),
             mode: mode.into(),
+            ..Default::default()
         }
     }
 }

@@ -1,5 +1,7 @@
 //! `centaur topic`.
 
+use std::time::Duration;
+
 use centaur_apis::{
     log::{Permission, Topic, TopicType},
     store::{
@@ -13,6 +15,7 @@ use tonic::Code;
 
 use crate::{
     admin::{self, Remote},
+    config::values,
     exit::Failure,
     output::{self, Table},
 };
@@ -86,6 +89,18 @@ struct Settings {
     /// What clients may do
     #[arg(long, value_enum)]
     permission: Option<Access>,
+    /// How long messages are kept; 0: as long as the server says
+    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    retention: Option<Duration>,
+    /// Messages older than this are passed over; 0: never
+    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    ttl: Option<Duration>,
+    /// A message id seen within this time is not stored again; 0: off
+    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    dedupe: Option<Duration>,
+    /// A lite topic without new messages for so long is deleted; 0: never
+    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    lite_expiry: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -137,8 +152,16 @@ impl Settings {
             permission: self.permission.map(|access| Permission::from(access).into()),
             mode: mode.into(),
             implicit: false,
+            retention_ms: self.retention.map(millis),
+            ttl_ms: self.ttl.map(millis),
+            dedupe_ms: self.dedupe.map(millis),
+            lite_expiry_ms: self.lite_expiry.map(millis),
         }
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 async fn put(remote: &Remote, request: PutTopicRequest) -> Result<(), Failure> {
@@ -234,6 +257,10 @@ fn topic_json(topic: &Topic) -> Value {
         "type": kind_word(topic),
         "queues": topic.queues,
         "permission": access_word(topic),
+        "retention_ms": topic.retention_ms,
+        "ttl_ms": topic.ttl_ms,
+        "dedupe_ms": topic.dedupe_ms,
+        "lite_expiry_ms": topic.lite_expiry_ms,
         "created": output::time_json(topic.created_ms),
         "version": topic.version,
     })
