@@ -22,6 +22,13 @@ pub fn dead_lettered() {
     counter!("centaur_store_messages_dead_lettered_total").increment(1);
 }
 
+/// Messages whose id the topic had seen, and that were not stored again.
+pub fn duplicates(messages: u64) {
+    if messages > 0 {
+        counter!("centaur_store_messages_duplicate_total").increment(messages);
+    }
+}
+
 pub fn expired_unconsumed(messages: u64) {
     if messages > 0 {
         counter!("centaur_store_messages_expired_unconsumed_total").increment(messages);

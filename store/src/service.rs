@@ -23,11 +23,15 @@ use centaur_apis::{
     },
     units::Lsn,
 };
-use tokio::sync::oneshot;
+use tokio::{
+    sync::oneshot,
+    time::{Duration, Instant, timeout_at},
+};
 use tonic::{Request, Response, Status};
 
 use crate::{
     engine::{self, Found, Grant, Handle, Hits, Machine, batch_bytes},
+    filter::Filter,
     log::{
         Reader,
         record::{self, Message, Record},
@@ -39,6 +43,8 @@ type Answer<T> = Result<Response<T>, Status>;
 
 /// Bytes of the messages of one query.
 const QUERY_BYTES_MAX: u64 = 8 << 20;
+/// Longest wait of one read, ms.
+const READ_WAIT_MS_MAX: u64 = 60_000;
 /// Bytes an ack or a lease of one message may add to the log.
 const EVENT_BYTES: usize = 256;
 
@@ -172,6 +178,21 @@ fn read_places(reader: &Reader, found: &[Found], complete: bool) -> QueryMessage
     QueryMessagesResponse { messages, complete }
 }
 
+/// Those of the messages that are wanted, as many as the answer may hold; reading goes on behind them.
+fn readable(messages: Vec<(Place, Message)>, filter: &Filter, request: &ReadRequest, next_offset: u64) -> ReadResponse {
+    let (mut wanted, mut bytes) = (Vec::new(), 0);
+    for (place, message) in messages.into_iter().filter(|(_, message)| filter.matches(&message.properties)) {
+        bytes += u64::from(place.length);
+        let is_full = wanted.len() >= request.messages_max.max(1) as usize || bytes > request.bytes_max;
+        if is_full && !wanted.is_empty() {
+            let next_offset = place.queued.map_or(next_offset, |(_, offset, _)| offset);
+            return ReadResponse { messages: wanted, next_offset };
+        }
+        wanted.push(delivery(&place, message, None));
+    }
+    ReadResponse { messages: wanted, next_offset }
+}
+
 /// Messages among the hits that have the text, as many as are wanted and an answer may hold.
 fn read_hits(reader: &Reader, hits: &Hits) -> QueryMessagesResponse {
     let mut messages = Vec::new();
@@ -300,20 +321,40 @@ impl store_server::Store for Service {
         Err(not_there().into())
     }
 
-    async fn read(&self, _request: Request<ReadRequest>) -> Answer<ReadResponse> {
-        Err(not_there().into())
+    async fn read(&self, request: Request<ReadRequest>) -> Answer<ReadResponse> {
+        let mut request = request.into_inner();
+        let until = Instant::now() + Duration::from_millis(request.wait_ms.min(READ_WAIT_MS_MAX));
+        loop {
+            let ask = request.clone();
+            let page = self.handle.ask(move |machine| machine.read_queue(&ask)).await?;
+            let engine::Page { found, next_offset, more, filter, mut arrivals } = page;
+            let messages = self.read(found.iter().map(Place::from).collect()).await?;
+            let response = readable(messages, &filter, &request, next_offset);
+            if !response.messages.is_empty() {
+                return Ok(Response::new(response));
+            }
+            request.offset = response.next_offset;
+            // None are left, or none of those looked at was wanted.
+            let goes_on = more || matches!(timeout_at(until, arrivals.changed()).await, Ok(Ok(())));
+            if !goes_on || Instant::now() >= until {
+                return Ok(Response::new(response));
+            }
+        }
     }
 
-    async fn query_offset(&self, _request: Request<QueryOffsetRequest>) -> Answer<QueryOffsetResponse> {
-        Err(not_there().into())
+    async fn query_offset(&self, request: Request<QueryOffsetRequest>) -> Answer<QueryOffsetResponse> {
+        let request = request.into_inner();
+        self.ask(move |machine| machine.query_offset(&request)).await
     }
 
-    async fn get_offset(&self, _request: Request<GetOffsetRequest>) -> Answer<GetOffsetResponse> {
-        Err(not_there().into())
+    async fn get_offset(&self, request: Request<GetOffsetRequest>) -> Answer<GetOffsetResponse> {
+        let request = request.into_inner();
+        self.ask(move |machine| machine.get_offset(&request)).await
     }
 
-    async fn reset_group(&self, _request: Request<ResetGroupRequest>) -> Answer<ResetGroupResponse> {
-        Err(not_there().into())
+    async fn reset_group(&self, request: Request<ResetGroupRequest>) -> Answer<ResetGroupResponse> {
+        let request = request.into_inner();
+        self.run(EVENT_BYTES, move |machine| machine.reset_group(&request)).await
     }
 
     async fn redrive(&self, _request: Request<RedriveRequest>) -> Answer<RedriveResponse> {

@@ -14,6 +14,8 @@ use crate::state::pop::{Due, Reader};
 
 /// Queues of one topic.
 const QUEUES_MAX: u32 = 100_000;
+/// Longest time that message ids are compared, ms: each send looks through the index of that time.
+const DEDUPE_MS_MAX: u64 = 24 * 3_600_000;
 /// Deliveries of one message; source: public contract, 16 retries after the first.
 const ATTEMPTS_DEFAULT: u32 = 17;
 /// More deliveries than this are not counted.
@@ -38,6 +40,10 @@ impl Machine {
         }
         if let Some(queues) = request.queues.filter(|queues| !(1..=QUEUES_MAX).contains(queues)) {
             return Err(Error::new(Reason::Invalid, format!("queues is {queues}; it must be 1 to {QUEUES_MAX}")));
+        }
+        if let Some(dedupe_ms) = request.dedupe_ms.filter(|ms| *ms > DEDUPE_MS_MAX) {
+            let sentence = format!("dedupe is {dedupe_ms} ms; at most {DEDUPE_MS_MAX} ms are allowed");
+            return Err(Error::new(Reason::Invalid, sentence));
         }
         let created = known.is_none();
         let topic = match (known, request.mode()) {
@@ -71,7 +77,10 @@ impl Machine {
             permission: request.permission.unwrap_or(Permission::ReadWrite.into()),
             created_ms: self.now_ms,
             version: 1,
-            ..Default::default()
+            retention_ms: request.retention_ms.unwrap_or_default(),
+            ttl_ms: request.ttl_ms.unwrap_or_default(),
+            dedupe_ms: request.dedupe_ms.unwrap_or_default(),
+            lite_expiry_ms: request.lite_expiry_ms.unwrap_or_default(),
         }
     }
 
@@ -202,6 +211,10 @@ fn changed_topic(topic: log::Topic, request: &PutTopicRequest) -> Result<log::To
         queues: request.queues.unwrap_or(topic.queues),
         permission: request.permission.unwrap_or(topic.permission),
         version: topic.version + 1,
+        retention_ms: request.retention_ms.unwrap_or(topic.retention_ms),
+        ttl_ms: request.ttl_ms.unwrap_or(topic.ttl_ms),
+        dedupe_ms: request.dedupe_ms.unwrap_or(topic.dedupe_ms),
+        lite_expiry_ms: request.lite_expiry_ms.unwrap_or(topic.lite_expiry_ms),
         ..topic
     })
 }
@@ -237,6 +250,13 @@ fn change_group(group: &mut log::Group, request: &PutGroupRequest) -> Result<(),
             group.backoff_is_default = false;
         }
     }
+    if let Some(percent) = request.shared_percent {
+        if percent > 100 {
+            return invalid(format!("shared_percent is {percent}; it must be 0 to 100"));
+        }
+        group.shared_percent = percent;
+    }
+    group.blocks_when_exhausted = request.blocks_when_exhausted.unwrap_or(group.blocks_when_exhausted);
     group.fifo = request.fifo.unwrap_or(group.fifo);
     group.consume_disabled = request.consume_disabled.unwrap_or(group.consume_disabled);
     Ok(())

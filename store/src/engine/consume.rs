@@ -33,7 +33,7 @@ const MESSAGES_MAX: u32 = 256;
 /// A lease bound to its client ends after this in any case; source: public contract, auto-renew.
 const SESSION_LEASE_MS: u64 = 3 * 3_600_000;
 /// Bytes of one queue's position in the log, at most.
-const POSITION_BYTES: usize = 20;
+pub(super) const POSITION_BYTES: usize = 20;
 /// Longest invisible time of a lease, with some grace over the public limit.
 const INVISIBLE_MS_MAX: u64 = 24 * 3_600_000;
 /// Longest time that messages stay with a client that has ended.
@@ -340,7 +340,7 @@ impl Machine {
         Ok((Reader { group, topic }, filter))
     }
 
-    fn find_or_create_group(&mut self, name: &str, create: bool) -> Result<u32, Error> {
+    pub(super) fn find_or_create_group(&mut self, name: &str, create: bool) -> Result<u32, Error> {
         if let Some(group) = self.state.groups.named(name) {
             if group.consume_disabled {
                 return Err(catalog::may_not_consume(name));
@@ -359,7 +359,7 @@ impl Machine {
 
     /// Gives a group its first position in every queue of a topic at once: the beginning of a young
     /// queue, else the last message that is there.
-    fn start_reading(&mut self, reader: Reader) -> Result<(), Error> {
+    pub(super) fn start_reading(&mut self, reader: Reader) -> Result<(), Error> {
         if self.state.pop.get(reader).is_some_and(|subscription| subscription.started) {
             return Ok(());
         }
@@ -534,7 +534,7 @@ fn invalid_handle(why: &str) -> Error {
     Error::new(Reason::InvalidHandle, format!("receipt handle is not valid: {why}"))
 }
 
-fn damaged(error: &dyn std::fmt::Display) -> Error {
+pub(super) fn damaged(error: &dyn std::fmt::Display) -> Error {
     tracing::error!(%error, "index cannot be read");
     metrics::damaged();
     Error::new(Reason::Damaged, format!("index cannot be read: {error}"))

@@ -19,6 +19,7 @@ use super::{
     Command, Settle,
     consume::{Ask, Returned},
     housekeeper::Housekeeper,
+    offsets::Watchers,
 };
 use crate::{
     clock::StoreTime,
@@ -59,6 +60,7 @@ pub struct Machine {
     pub(super) store_group: u32,
     pub(super) now_ms: u64,
     pub(super) waiters: Waiters<Ask>,
+    pub(super) watchers: Watchers,
     /// Subscriptions that may have something for a parked poll.
     pub(super) runnable: HashSet<Reader>,
     /// When each client with leases of its own was last heard from, store time.
@@ -107,6 +109,7 @@ impl Machine {
             reader: parts.reader,
             store_group: parts.store_group,
             waiters: Waiters::default(),
+            watchers: Watchers::default(),
             runnable: HashSet::new(),
             seen: HashMap::new(),
             housekeeper,
@@ -179,6 +182,7 @@ impl Machine {
 
     /// Has whoever waits for messages of a queue served.
     fn wake_readers(&mut self, topic: u32, _queue: u32) {
+        self.watchers.wake(topic);
         for reader in self.waiters.readers_of(topic) {
             self.runnable.insert(reader);
         }

@@ -4,8 +4,10 @@
 mod catalog;
 mod consume;
 mod dead_letter;
+mod duplicates;
 mod housekeeper;
 mod machine;
+mod offsets;
 mod produce;
 mod query;
 mod start;
@@ -27,6 +29,7 @@ use crate::{log, metrics};
 
 pub use consume::{Grant, Granted};
 pub use machine::Machine;
+pub use offsets::Page;
 pub use produce::batch_bytes;
 pub use query::{Answer, Found, Hits};
 pub use start::{Engine, OpenError};

@@ -7,7 +7,7 @@ use centaur_apis::{
     units::Lsn,
 };
 
-use super::Machine;
+use super::{Machine, duplicates::Earlier};
 use crate::{
     log::record::{Message, Place},
     metrics,
@@ -56,18 +56,19 @@ impl Machine {
         }
         let id = topic.settings.id;
         batch.messages.iter().try_for_each(|message| check_queue(topic, message))?;
+        let earlier = self.find_earlier(id, &batch.messages)?;
         // Nothing is refused from here on, and all of it is one block.
         self.reserve(bytes);
         metrics::stored(batch.messages.len() as u64, bytes as u64);
         let mut result = BatchResult { offsets: Vec::with_capacity(batch.messages.len()), ..Default::default() };
         for (at, new) in batch.messages.into_iter().enumerate() {
-            let (queue, ttl_ms) = (new.queue, new.ttl_ms);
-            let place = self.place_of(id, &new);
-            let message = Message::new(id, queue, place, self.now_ms, new.head, new.properties, new.body);
-            let message = Message { ttl_ms, ..message };
-            let lsn = self.commit_message(&message);
-            result.offsets.push(message.offset().unwrap_or_default());
-            if let Some(ticket) = self.ticket(id, lsn, place) {
+            let (offset, ticket) = match earlier.get(at).and_then(Option::as_ref) {
+                None => self.store_message(id, new),
+                Some(Earlier::Stored { offset, ticket }) => (*offset, ticket.clone()),
+                Some(Earlier::InBatch(first)) => (result.offsets[*first], result.tickets.get(*first).cloned()),
+            };
+            result.offsets.push(offset);
+            if let Some(ticket) = ticket {
                 result.tickets.resize(at, String::new());
                 result.tickets.push(ticket);
             }
@@ -76,6 +77,16 @@ impl Machine {
             result.tickets.resize(result.offsets.len(), String::new());
         }
         Ok(result)
+    }
+
+    /// Gives the message's offset, if it has one yet, and its ticket, if it has one.
+    fn store_message(&mut self, topic: u32, new: NewMessage) -> (u64, Option<String>) {
+        let place = self.place_of(topic, &new);
+        let message = Message::new(topic, new.queue, place, self.now_ms, new.head, new.properties, new.body);
+        let mut message = Message { ttl_ms: new.ttl_ms, ..message };
+        self.mark_id(&mut message);
+        let lsn = self.commit_message(&message);
+        (message.offset().unwrap_or_default(), self.ticket(topic, lsn, place))
     }
 
     /// Where a message stands when it is stored now.

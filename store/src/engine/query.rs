@@ -42,7 +42,7 @@ pub struct Found {
 }
 
 impl Found {
-    fn new(queue: u32, offset: u64, entry: Entry) -> Self {
+    pub(super) fn new(queue: u32, offset: u64, entry: Entry) -> Self {
         Self { lsn: entry.lsn, length: entry.length, queue, offset, stored_ms: entry.stored_ms }
     }
 }

@@ -157,6 +157,21 @@ impl Index {
         self.keys_before(hash, Lsn(u64::MAX), max)
     }
 
+    /// As [`Index::keys`], only places in segments with something stored at `since_ms` or later.
+    pub fn keys_since(&self, hash: u64, since_ms: u64, max: usize) -> Result<Vec<Lsn>, RunError> {
+        let mut out = Vec::new();
+        for open in self.in_memory() {
+            open.keys(hash, Lsn(u64::MAX), max - out.len(), &mut out);
+        }
+        for run in self.runs.iter().rev().take_while(|run| run.last_ms() >= since_ms) {
+            if out.len() == max {
+                break;
+            }
+            run.keys(hash, Lsn(u64::MAX), max - out.len(), &mut out)?;
+        }
+        Ok(out)
+    }
+
     /// As [`Index::keys`], only places before `before`: the rest of a long answer.
     pub fn keys_before(&self, hash: u64, before: Lsn, max: usize) -> Result<Vec<Lsn>, RunError> {
         let mut out = Vec::new();

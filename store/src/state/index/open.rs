@@ -94,6 +94,7 @@ impl Open {
     pub fn push_message(&mut self, lsn: Lsn, length: u32, message: &Message) {
         let Some(offset) = message.offset() else {
             // Findable by id and keys, also while it waits.
+            self.last_ms = self.last_ms.max(message.stored_ms);
             message.key_hashes.iter().for_each(|hash| self.push_key((*hash, lsn)));
             return;
         };
