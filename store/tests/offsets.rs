@@ -123,7 +123,7 @@ async fn a_reset_voids_what_is_in_hand_and_delivery_begins_there() {
 
     let foreseen = reset(&mut client, To::FromMs(START_MS + 7_000), true).await.expect("answered");
     let expected = ResetQueue { topic: TOPIC.into(), queue: 0, before: 1, after: 7, released: 3 };
-    assert_eq!(foreseen, [expected.clone()]);
+    assert_eq!(foreseen, std::slice::from_ref(&expected));
     ack(&mut client, GROUP, TOPIC, &first[1].handle).await.expect("a dry run changes nothing");
     let done = reset(&mut client, To::FromMs(START_MS + 7_000), false).await.expect("answered");
     assert_eq!(done, [ResetQueue { before: 2, released: 2, ..expected }]);

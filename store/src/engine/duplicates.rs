@@ -72,7 +72,7 @@ impl Machine {
 
     /// Makes a message findable by its id within its topic, if the topic wants each id once.
     pub(super) fn mark_id(&self, message: &mut Message) {
-        if !self.state.topics.get(message.topic).is_some_and(|topic| topic.settings.dedupe_ms > 0) {
+        if self.state.topics.get(message.topic).is_none_or(|topic| topic.settings.dedupe_ms == 0) {
             return;
         }
         if let Some(id) = fields::text(&message.properties, system::MESSAGE_ID).filter(|id| !id.is_empty()) {
