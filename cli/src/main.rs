@@ -51,6 +51,8 @@ enum Command {
     Topic(admin::topic::Command),
     Group(admin::group::Command),
     Message(admin::message::Command),
+    Transaction(admin::transaction::Command),
+    Dlq(admin::dlq::Command),
     Client(admin::client::Command),
     /// Look at a configuration without starting anything
     #[command(subcommand)]
@@ -80,6 +82,8 @@ impl Command {
             Self::Topic(command) => command.remote.output,
             Self::Group(command) => command.remote.output,
             Self::Message(command) => command.remote.output,
+            Self::Transaction(command) => command.remote.output,
+            Self::Dlq(command) => command.remote.output,
             Self::Client(command) => command.remote.output,
             Self::Serve(_) | Self::Config(_) | Self::Completions { .. } => Output::Table,
         }
@@ -94,6 +98,8 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Topic(command) => admin::block_on(admin::topic::run(command)),
         Command::Group(command) => admin::block_on(admin::group::run(command)),
         Command::Message(command) => admin::block_on(admin::message::run(command)),
+        Command::Transaction(command) => admin::block_on(admin::transaction::run(command)),
+        Command::Dlq(command) => admin::block_on(admin::dlq::run(command)),
         Command::Client(command) => admin::block_on(admin::client::run(command)),
         Command::Config(command) => config::command::run(command),
         Command::Completions { shell } => {

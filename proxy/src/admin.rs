@@ -119,6 +119,10 @@ impl Admin for Operators {
         forward!(self, request, read)
     }
 
+    async fn query_offset(&self, request: Request<store::QueryOffsetRequest>) -> Answered<store::QueryOffsetResponse> {
+        forward!(self, request, query_offset)
+    }
+
     async fn list_scheduled(
         &self,
         request: Request<store::ListScheduledRequest>,

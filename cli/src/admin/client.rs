@@ -2,18 +2,20 @@
 
 use std::time::Duration;
 
-use centaur_apis::admin::{Client, ListClientsRequest};
+use centaur_apis::admin::{
+    Client, ListClientsRequest, PrintStackRequest, ReconnectClientsRequest, VerifyMessageRequest,
+};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use crate::{
-    admin::{self, Remote},
-    config::values::Format,
+    admin::{self, Remote, times::millis},
+    config::values::{self, Format},
     exit::Failure,
     output::Table,
 };
 
-/// Connected clients
+/// Connected clients: list them, ask them something
 #[derive(Args, Debug)]
 pub(crate) struct Command {
     #[command(flatten)]
@@ -34,12 +36,45 @@ enum Verb {
         #[arg(long)]
         topic: Option<String>,
     },
+    /// Show what a client's threads are doing
+    Stack { id: String },
+    /// Have a push consumer handle one message, outside of any lease
+    Verify {
+        id: String,
+        #[arg(short, long)]
+        topic: String,
+        #[arg(long, value_name = "N")]
+        queue: u32,
+        #[arg(long, value_name = "N")]
+        offset: u64,
+    },
+    /// Have clients connect anew, to be spread over the servers there are
+    Reconnect {
+        /// Which ones; all unless given
+        ids: Vec<String>,
+        /// Over so much time
+        #[arg(long, value_name = "TIME", value_parser = values::duration, default_value = "30s")]
+        spread: Duration,
+    },
 }
 
 /// Runs `centaur client`.
 pub(crate) async fn run(command: Command) -> Result<(), Failure> {
-    let Verb::List { group, topic } = command.verb;
-    let mut admin = command.remote.connect().await?;
+    let remote = &command.remote;
+    match command.verb {
+        Verb::List { group, topic } => list(remote, group, topic).await,
+        Verb::Stack { id } => stack(remote, PrintStackRequest { client: id }).await,
+        Verb::Verify { id, topic, queue, offset } => {
+            verify(remote, VerifyMessageRequest { client: id, topic, queue, offset }).await
+        }
+        Verb::Reconnect { ids, spread } => {
+            reconnect(remote, ReconnectClientsRequest { clients: ids, spread_ms: millis(spread) }).await
+        }
+    }
+}
+
+async fn list(remote: &Remote, group: Option<String>, topic: Option<String>) -> Result<(), Failure> {
+    let mut admin = remote.connect().await?;
     let answer = admin.list_clients(ListClientsRequest {}).await.map_err(|status| admin::failure(&status))?;
     let mut clients = answer.into_inner().clients;
     clients.retain(|client| group.as_ref().is_none_or(|group| client.group == *group));
@@ -49,7 +84,27 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
         table.row(row(client));
     }
     let clients: Vec<Value> = clients.iter().map(client_json).collect();
-    command.remote.output.print(&table, &json!({ "clients": clients }))
+    remote.output.print(&table, &json!({ "clients": clients }))
+}
+
+async fn stack(remote: &Remote, request: PrintStackRequest) -> Result<(), Failure> {
+    let answer = remote.connect().await?.print_stack(request).await.map_err(|status| admin::failure(&status))?;
+    let answer = answer.into_inner();
+    let said = if answer.text.is_empty() { format!("the client says {}", answer.status) } else { answer.text.clone() };
+    remote.output.done(&said, &json!({ "status": answer.status, "text": answer.text }))
+}
+
+async fn verify(remote: &Remote, request: VerifyMessageRequest) -> Result<(), Failure> {
+    let answer = remote.connect().await?.verify_message(request).await.map_err(|status| admin::failure(&status))?;
+    let answer = answer.into_inner();
+    let said = format!("the client says {} {}", answer.status, answer.message);
+    remote.output.done(said.trim_end(), &json!({ "status": answer.status, "message": answer.message }))
+}
+
+async fn reconnect(remote: &Remote, request: ReconnectClientsRequest) -> Result<(), Failure> {
+    let answer = remote.connect().await?.reconnect_clients(request).await.map_err(|status| admin::failure(&status))?;
+    let told = answer.into_inner().told;
+    remote.output.done(&format!("{told} clients are told to connect anew"), &json!({ "told": told }))
 }
 
 fn row(client: &Client) -> Vec<String> {

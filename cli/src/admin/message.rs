@@ -1,20 +1,19 @@
 //! `centaur message`: looks at messages without taking them from anybody.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use centaur_apis::{
-    store::{Delivery, Place, QueryMessagesRequest, query_messages_request::By},
+    store::{
+        Delivery, ListScheduledRequest, Place, QueryMessagesRequest, RecallRequest, Scheduled,
+        query_messages_request::By,
+    },
     v2::{Message, SystemProperties},
 };
 use clap::{Args, Subcommand};
 use prost::Message as _;
-use prost_types::Timestamp;
 use serde_json::{Value, json};
 
 use crate::{
-    admin::{self, Remote},
-    config::values,
+    admin::{self, Remote, times::time},
     exit::{Exit, Failure},
     output::{self, Output, Table},
 };
@@ -57,6 +56,23 @@ enum Verb {
         #[arg(long, default_value_t = 32)]
         limit: u32,
     },
+    /// List messages that wait for their time, the next due first
+    Delayed {
+        /// Only of this topic
+        #[arg(short, long, default_value = "")]
+        topic: String,
+        /// At most so many
+        #[arg(long, default_value_t = 100)]
+        limit: u32,
+    },
+    /// Take a delayed message back before it is delivered
+    Recall {
+        /// Its recall handle, as `message delayed` shows it
+        handle: String,
+        /// Topic it was sent to
+        #[arg(short, long)]
+        topic: String,
+    },
 }
 
 /// Runs `centaur message`.
@@ -72,6 +88,8 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
             };
             list(remote, QueryMessagesRequest { topic, by: Some(by), limit }).await
         }
+        Verb::Delayed { topic, limit } => delayed(remote, ListScheduledRequest { topic, limit }).await,
+        Verb::Recall { handle, topic } => recall(remote, RecallRequest { topic, ticket: handle }).await,
     }
 }
 
@@ -101,6 +119,38 @@ async fn list(remote: &Remote, request: QueryMessagesRequest) -> Result<(), Fail
         eprintln!("{} shown, there may be more: raise --limit, or begin later with --from", messages.len());
     }
     Ok(())
+}
+
+async fn delayed(remote: &Remote, request: ListScheduledRequest) -> Result<(), Failure> {
+    let answer = remote.connect().await?.list_scheduled(request).await.map_err(|status| admin::failure(&status))?;
+    let answer = answer.into_inner();
+    let mut table = Table::new(&["DUE", "TOPIC", "ID", "STORED", "SIZE", "RECALL-HANDLE"]);
+    let mut shown = Vec::new();
+    for message in answer.messages {
+        let Scheduled { topic, message_id, due_ms, stored_ms, body_bytes, ticket } = message;
+        shown.push(json!({
+            "id": message_id,
+            "topic": topic,
+            "due": output::time_json(due_ms),
+            "stored": output::time_json(stored_ms),
+            "bytes": body_bytes,
+            "recall_handle": ticket,
+        }));
+        let (due, stored) = (output::time(due_ms), output::time(stored_ms));
+        table.row(vec![due, topic, message_id, stored, body_bytes.to_string(), ticket]);
+    }
+    let count = shown.len();
+    remote.output.print(&table, &json!({ "messages": shown, "total": answer.total }))?;
+    if (count as u64) < answer.total && remote.output == Output::Table {
+        eprintln!("{count} of {} shown; raise --limit to see more", answer.total);
+    }
+    Ok(())
+}
+
+async fn recall(remote: &Remote, request: RecallRequest) -> Result<(), Failure> {
+    let answer = remote.connect().await?.recall(request).await.map_err(|status| admin::failure(&status))?;
+    let id = answer.into_inner().message_id;
+    remote.output.done(&format!("message {id} recalled"), &json!({ "id": id }))
 }
 
 async fn query(remote: &Remote, request: QueryMessagesRequest) -> Result<(Vec<Found>, bool), Failure> {
@@ -198,35 +248,5 @@ impl Found {
 
     fn body_base64(&self) -> String {
         STANDARD.encode(&self.delivery.body)
-    }
-}
-
-/// Reads a time, in ms since 1970.
-fn time(text: &str) -> Result<u64, String> {
-    if let Ok(ms) = text.parse() {
-        return Ok(ms);
-    }
-    if let Ok(ago) = values::duration(text.trim_start_matches('-').trim_end_matches(" ago")) {
-        let then = SystemTime::now().checked_sub(ago).and_then(|then| then.duration_since(UNIX_EPOCH).ok());
-        return Ok(then.map_or(0, |since: Duration| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)));
-    }
-    match text.parse::<Timestamp>() {
-        Ok(Timestamp { seconds, nanos }) if seconds >= 0 => {
-            Ok(seconds.unsigned_abs() * 1000 + u64::from(nanos.unsigned_abs()) / 1_000_000)
-        }
-        _ => Err(format!("{text:?} is not a time; write it like 30m, 2026-05-01T12:00:00Z or 1777636800000")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_read() {
-        assert_eq!(time("1777636800000"), Ok(1_777_636_800_000));
-        assert_eq!(time("2026-05-01T12:00:00.5Z"), Ok(1_777_636_800_500));
-        assert!(time("30m").expect("ago") < time("-10m").expect("ago"));
-        assert!(time("yesterday").is_err());
     }
 }

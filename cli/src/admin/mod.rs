@@ -1,9 +1,12 @@
 //! Commands of operators: one file per noun, each thin over the admin service.
 
 pub(crate) mod client;
+pub(crate) mod dlq;
 pub(crate) mod group;
 pub(crate) mod message;
+pub(crate) mod times;
 pub(crate) mod topic;
+pub(crate) mod transaction;
 
 use std::{
     io::{self, IsTerminal as _, Write as _},

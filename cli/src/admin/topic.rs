@@ -5,8 +5,8 @@ use std::time::Duration;
 use centaur_apis::{
     log::{Permission, Topic, TopicType},
     store::{
-        DeleteTopicRequest, DescribeTopicRequest, DescribeTopicResponse, ListTopicsRequest, Mode, PutTopicRequest,
-        QueueState, Reason, TopicSummary,
+        DeleteTopicRequest, DescribeTopicRequest, DescribeTopicResponse, ListLiteTopicsRequest, ListTopicsRequest,
+        LiteTopic, Mode, PutTopicRequest, QueueState, Reason, TopicSummary,
     },
 };
 use clap::{Args, Subcommand, ValueEnum};
@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 use tonic::Code;
 
 use crate::{
-    admin::{self, Remote},
-    config::values,
+    admin::{self, Remote, times::millis},
+    config::values::{self, Format},
     exit::Failure,
     output::{self, Table},
 };
@@ -56,6 +56,16 @@ enum Verb {
     /// Show a topic with its queues
     #[command(alias = "get")]
     Describe { name: String },
+    /// List the lite topics of a topic of type lite
+    Lite {
+        name: String,
+        /// Begin after this lite topic
+        #[arg(long, default_value = "")]
+        after: String,
+        /// At most so many
+        #[arg(long, default_value_t = 1000)]
+        limit: u32,
+    },
     /// Change a topic; what is not given stays
     Update {
         name: String,
@@ -139,6 +149,9 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
         Verb::Update { name, settings } => put(remote, settings.request(name, Mode::Update)).await,
         Verb::List { all, limit, after } => list(remote, ListTopicsRequest { include_system: all, limit, after }).await,
         Verb::Describe { name } => describe(remote, name).await,
+        Verb::Lite { name, after, limit } => {
+            list_lite(remote, ListLiteTopicsRequest { topic: name, after, limit }).await
+        }
         Verb::Delete { name, yes, dry_run, if_exists } => delete(remote, name, yes, dry_run, if_exists).await,
     }
 }
@@ -158,10 +171,6 @@ impl Settings {
             lite_expiry_ms: self.lite_expiry.map(millis),
         }
     }
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 async fn put(remote: &Remote, request: PutTopicRequest) -> Result<(), Failure> {
@@ -200,6 +209,26 @@ async fn list(remote: &Remote, request: ListTopicsRequest) -> Result<(), Failure
     Ok(())
 }
 
+async fn list_lite(remote: &Remote, request: ListLiteTopicsRequest) -> Result<(), Failure> {
+    let answer = remote.connect().await?.list_lite_topics(request).await.map_err(|status| admin::failure(&status))?;
+    let answer = answer.into_inner();
+    let mut table = Table::new(&["LITE-TOPIC", "START", "END", "SUBSCRIBERS", "LAST-WRITE"]);
+    let mut shown = Vec::new();
+    for LiteTopic { name, state, subscribers } in answer.lite_topics {
+        let state = state.unwrap_or_default();
+        let places = [state.start, state.end, subscribers.into()].map(|number| number.to_string());
+        let written = output::time(state.last_stored_ms);
+        table.row([name.clone()].into_iter().chain(places).chain([written]).collect());
+        shown.push(json!({ "name": name, "subscribers": subscribers, "queue": queue_json(&state) }));
+    }
+    let (count, last) = (shown.len(), shown.last().map(|last| last["name"].clone()));
+    remote.output.print(&table, &json!({ "lite_topics": shown, "total": answer.total }))?;
+    if let Some(last) = last.filter(|_| (count as u64) < answer.total && remote.output == output::Output::Table) {
+        eprintln!("{count} of {} shown; go on with --after {last}", answer.total);
+    }
+    Ok(())
+}
+
 async fn describe(remote: &Remote, name: String) -> Result<(), Failure> {
     let request = DescribeTopicRequest { name };
     let answer =
@@ -219,10 +248,13 @@ async fn describe(remote: &Remote, name: String) -> Result<(), Failure> {
     }
     if remote.output == output::Output::Table {
         output::line(&format!(
-            "topic       {}\ntype        {}\npermission  {}\ncreated     {}\ngroups      {}\n",
+            "topic       {}\ntype        {}\npermission  {}\nretention   {}\nttl         {}\ndedupe      {}\ncreated     {}\ngroups      {}\n",
             topic.name,
             kind_word(&topic),
             access_word(&topic),
+            span(topic.retention_ms, "default"),
+            span(topic.ttl_ms, "never"),
+            span(topic.dedupe_ms, "off"),
             output::time(topic.created_ms),
             if groups.is_empty() { "-".to_owned() } else { groups.join(", ") },
         ))?;
@@ -249,6 +281,11 @@ async fn delete(remote: &Remote, name: String, yes: bool, dry_run: bool, if_exis
     let request = DeleteTopicRequest { name: name.clone(), dry_run: false };
     client.delete_topic(request).await.map_err(|status| admin::failure(&status))?;
     remote.output.done(&format!("topic {name} deleted: {what}"), &facts(true))
+}
+
+/// A span of time, or what none means.
+fn span(ms: u64, none: &str) -> String {
+    if ms == 0 { none.to_owned() } else { Format::duration(Duration::from_millis(ms)) }
 }
 
 fn topic_json(topic: &Topic) -> Value {

@@ -1,24 +1,29 @@
 //! `centaur group`.
 
+mod reset;
+mod settings;
+
 use std::time::Duration;
 
 use centaur_apis::{
-    log::{CustomizedBackoff, ExponentialBackoff, Group, group},
+    log::{Group, Lite, group},
     store::{
         Backlog, DeleteGroupRequest, DescribeGroupRequest, GroupSummary, ListGroupsRequest, Mode, PutGroupRequest,
-        QueueProgress, Reason, TopicProgress, put_group_request,
+        QueueProgress, Reason, TopicProgress,
     },
 };
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use tonic::Code;
 
 use crate::{
     admin::{self, Remote},
-    config::values::{self, Format},
+    config::values::Format,
     exit::Failure,
     output::{self, Table},
 };
+
+use settings::Settings;
 
 /// Consumer groups: make, list, look at, change, delete
 #[derive(Args, Debug)]
@@ -59,6 +64,8 @@ enum Verb {
         #[command(flatten)]
         settings: Settings,
     },
+    /// Put a group somewhere else; what it has in hand is void
+    Reset(reset::Arguments),
     /// Delete a group and its positions
     #[command(alias = "rm")]
     Delete {
@@ -75,46 +82,12 @@ enum Verb {
     },
 }
 
-#[derive(Args, Debug)]
-struct Settings {
-    /// Whether messages of one message group are given out one after the other
-    #[arg(long, value_enum)]
-    order: Option<Order>,
-    /// Deliveries before a message goes to the dead-letter topic, the first included
-    #[arg(long, value_name = "N")]
-    max_attempts: Option<u32>,
-    /// Time between deliveries: exponential:1s..2h*2 or custom:1s,5s,1m
-    #[arg(long, value_name = "POLICY", value_parser = backoff)]
-    backoff: Option<Backoff>,
-    /// Whether messages are given out at all
-    #[arg(long, value_enum)]
-    consume: Option<Switch>,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Order {
-    Concurrent,
-    Fifo,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Switch {
-    Enabled,
-    Disabled,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-enum Backoff {
-    Exponential { initial: Duration, max: Duration, multiplier: f32 },
-    Custom(Vec<Duration>),
-}
-
 /// Runs `centaur group`.
 pub(crate) async fn run(command: Command) -> Result<(), Failure> {
     let remote = &command.remote;
     match command.verb {
         Verb::Create { name, settings, if_not_exists } => {
-            match put(remote, settings.request(name.clone(), Mode::Create)).await {
+            match put(remote, settings.request(name.clone(), Mode::Create, None)).await {
                 Err(failure)
                     if if_not_exists && failure.code.as_deref() == Some(Reason::AlreadyExists.as_str_name()) =>
                 {
@@ -123,39 +96,14 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
                 done => done,
             }
         }
-        Verb::Update { name, settings } => put(remote, settings.request(name, Mode::Update)).await,
+        Verb::Update { name, settings } => {
+            let known = if settings.is_lite() { known_lite(remote, &name).await? } else { None };
+            put(remote, settings.request(name, Mode::Update, known)).await
+        }
+        Verb::Reset(arguments) => reset::run(remote, arguments).await,
         Verb::List { limit, after } => list(remote, ListGroupsRequest { limit, after }).await,
         Verb::Describe { name } => describe(remote, name).await,
         Verb::Delete { name, yes, dry_run, if_exists } => delete(remote, name, yes, dry_run, if_exists).await,
-    }
-}
-
-impl Settings {
-    fn request(self, name: String, mode: Mode) -> PutGroupRequest {
-        PutGroupRequest {
-            name,
-            fifo: self.order.map(|order| matches!(order, Order::Fifo)),
-            max_attempts: self.max_attempts,
-            backoff: self.backoff.map(put_group_request::Backoff::from),
-            consume_disabled: self.consume.map(|consume| matches!(consume, Switch::Disabled)),
-            mode: mode.into(),
-            ..Default::default()
-        }
-    }
-}
-
-/// Reads a back-off policy.
-fn backoff(text: &str) -> Result<Backoff, String> {
-    let wrong = || format!("{text:?} is not a policy; write it like exponential:1s..2h*2 or custom:1s,5s,1m");
-    match text.split_once(':').ok_or_else(wrong)? {
-        ("exponential", rest) => {
-            let (range, multiplier) = rest.split_once('*').unwrap_or((rest, "2"));
-            let (initial, max) = range.split_once("..").ok_or_else(wrong)?;
-            let multiplier = multiplier.parse().map_err(|_| wrong())?;
-            Ok(Backoff::Exponential { initial: values::duration(initial)?, max: values::duration(max)?, multiplier })
-        }
-        ("custom", rest) => rest.split(',').map(values::duration).collect::<Result<_, _>>().map(Backoff::Custom),
-        _ => Err(wrong()),
     }
 }
 
@@ -167,6 +115,13 @@ async fn put(remote: &Remote, request: PutGroupRequest) -> Result<(), Failure> {
     let sentence =
         format!("group {} {done}: {}, at most {} attempts", group.name, order_word(&group), group.max_attempts);
     remote.output.done(&sentence, &json!({ "created": answer.created, "group": group_json(&group) }))
+}
+
+/// What a group does with lite topics so far.
+async fn known_lite(remote: &Remote, name: &str) -> Result<Option<Lite>, Failure> {
+    let request = DescribeGroupRequest { name: name.to_owned() };
+    let answer = remote.connect().await?.describe_group(request).await.map_err(|status| admin::failure(&status))?;
+    Ok(answer.into_inner().group.and_then(|group| group.lite))
 }
 
 async fn list(remote: &Remote, request: ListGroupsRequest) -> Result<(), Failure> {
@@ -253,6 +208,7 @@ fn backlog_json(backlog: Option<Backlog>) -> Value {
         "ready": backlog.ready,
         "in_flight": backlog.in_flight,
         "waiting": backlog.waiting,
+        "blocked": backlog.blocked,
         "oldest": output::time_json(backlog.oldest_ms),
     })
 }
@@ -264,8 +220,22 @@ fn group_json(group: &Group) -> Value {
         "max_attempts": group.max_attempts,
         "backoff": backoff_word(group),
         "consume": if group.consume_disabled { "disabled" } else { "enabled" },
+        "when_exhausted": if group.blocks_when_exhausted { "block" } else { "dead-letter" },
+        "shared_percent": group.shared_percent,
+        "lite": group.lite.as_ref().map(lite_json),
         "created": output::time_json(group.created_ms),
         "version": group.version,
+    })
+}
+
+fn lite_json(lite: &Lite) -> Value {
+    json!({
+        "topic": lite.topic,
+        "exclusive": lite.exclusive,
+        "wildcard": lite.wildcard,
+        "client_quota": lite.client_quota,
+        "reset_when_moved": lite.reset_when_moved,
+        "reset_when_left": lite.reset_when_left,
     })
 }
 
@@ -289,7 +259,11 @@ fn topic_json(topic: &TopicProgress) -> Value {
 }
 
 fn order_word(group: &Group) -> &'static str {
-    if group.fifo { "fifo" } else { "concurrent" }
+    match (&group.lite, group.fifo) {
+        (Some(_), _) => "lite",
+        (None, true) => "fifo",
+        (None, false) => "concurrent",
+    }
 }
 
 fn backoff_word(group: &Group) -> String {
@@ -303,37 +277,6 @@ fn backoff_word(group: &Group) -> String {
         Some(group::Backoff::Customized(customized)) => {
             let steps: Vec<_> = customized.next_ms.iter().map(|ms| span(*ms)).collect();
             format!("custom:{}", steps.join(","))
-        }
-    }
-}
-
-impl From<Backoff> for put_group_request::Backoff {
-    fn from(backoff: Backoff) -> Self {
-        let ms = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-        match backoff {
-            Backoff::Exponential { initial, max, multiplier } => {
-                Self::Exponential(ExponentialBackoff { initial_ms: ms(initial), max_ms: ms(max), multiplier })
-            }
-            Backoff::Custom(steps) => {
-                Self::Customized(CustomizedBackoff { next_ms: steps.into_iter().map(ms).collect() })
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn policies_are_read() {
-        let seconds = Duration::from_secs;
-        let exponential = Backoff::Exponential { initial: seconds(1), max: seconds(7200), multiplier: 2.0 };
-        assert_eq!(backoff("exponential:1s..2h*2"), Ok(exponential.clone()));
-        assert_eq!(backoff("exponential:1s..2h"), Ok(exponential));
-        assert_eq!(backoff("custom:1s,5s"), Ok(Backoff::Custom(vec![seconds(1), seconds(5)])));
-        for text in ["", "custom", "custom:", "custom:1", "exponential:1s", "linear:1s"] {
-            assert!(backoff(text).is_err(), "{text:?}");
         }
     }
 }
