@@ -90,12 +90,18 @@ async fn a_topic_takes_only_its_type() {
         let mut delayed = message("mixed", "1");
         let later = (std::time::SystemTime::now() + std::time::Duration::from_secs(60)).into();
         delayed.system_properties.as_mut().expect("set").delivery_timestamp = Some(later);
-        cases.push((delayed.clone(), Code::NotImplemented));
+        cases.push((delayed.clone(), Code::Ok));
         delayed.system_properties.as_mut().expect("set").delivery_timestamp = Some(Default::default());
         cases.push((delayed, Code::Ok));
         let mut half = message("mixed", "1");
         half.system_properties.as_mut().expect("set").message_type = MessageType::Transaction.into();
-        cases.push((half, Code::NotImplemented));
+        cases.push((half, Code::Ok));
+        let mut urgent = message("mixed", "1");
+        urgent.system_properties.as_mut().expect("set").priority = Some(1);
+        cases.push((urgent, Code::MessagePropertyConflictWithType));
+        let mut lite = message("mixed", "1");
+        lite.system_properties.as_mut().expect("set").lite_topic = Some("room".into());
+        cases.push((lite, Code::MessagePropertyConflictWithType));
         for (message, expected) in cases {
             let answer = send(&mut h.client, vec![message.clone()]).await;
             assert_eq!(code(answer.status.as_ref()), expected, "{message:?}");
