@@ -28,6 +28,9 @@ const SESSIONS_MAX: usize = 100_000;
 /// The way to one open telemetry stream. Bounded; nobody waits for its reader.
 pub(crate) type Commands = mpsc::Sender<Result<TelemetryCommand, Status>>;
 
+/// A session and whose it is.
+type Named = (Box<str>, Arc<Session>);
+
 /// Every client heard from lately.
 #[derive(Debug)]
 pub(crate) struct Sessions {
@@ -121,7 +124,7 @@ impl Sessions {
     /// The clients that can be told something and produce to these topics, by topic; in the order
     /// of their ids.
     pub(crate) fn producers(&self, topics: &[String]) -> HashMap<String, Vec<Arc<Session>>> {
-        let mut found: HashMap<&String, Vec<(Box<str>, Arc<Session>)>> = HashMap::new();
+        let mut found: HashMap<&String, Vec<Named>> = HashMap::new();
         self.by_client.for_each(|client, session| {
             if !session.has(Role::Producer) {
                 return;
@@ -130,7 +133,7 @@ impl Sessions {
                 found.entry(topic).or_default().push((client.into(), session.clone()));
             }
         });
-        let in_order = |(topic, mut sessions): (&String, Vec<(Box<str>, Arc<Session>)>)| {
+        let in_order = |(topic, mut sessions): (&String, Vec<Named>)| {
             sessions.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
             (topic.clone(), sessions.into_iter().map(|(_, session)| session).collect())
         };
@@ -261,7 +264,7 @@ mod tests {
         assert_eq!(topics.each_ref().map(|topic| count(topic)), [3, 1, 0], "one has no stream");
         assert!(Arc::ptr_eq(&found["orders"][1], &enter("b")), "in order");
         c.unbind(2);
-        assert!(sessions.producers(&topics).get("invoices").is_none(), "its stream ended");
+        assert!(!sessions.producers(&topics).contains_key("invoices"), "its stream ended");
         assert_eq!(sessions.reachable(&[]).len(), 2);
         assert_eq!(sessions.reachable(&["a".into(), "c".into(), "nobody".into()]).len(), 1);
     }
