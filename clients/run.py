@@ -13,6 +13,7 @@ from pathlib import Path
 from runner import scenarios, toolchains
 from runner.report import Report
 from runner.server import Server
+from runner.stage import Run
 
 ROOT = Path(__file__).resolve().parents[1]
 DESCRIPTORS = "descriptors"
@@ -30,7 +31,7 @@ def main():
     folder = Path(tempfile.mkdtemp(prefix="centaur-clients-"))
     report = Report()
     with Server(str(binary), folder) as server:
-        run = scenarios.Run(server, report, folder)
+        run = Run(server, report, folder)
         if DESCRIPTORS in arguments.scenario:
             scenarios.descriptors(run)
         for name, scenario in scenarios.SCENARIOS.items():

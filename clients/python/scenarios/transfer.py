@@ -3,6 +3,7 @@
 import time
 
 import client
+import kinds
 import messages
 from output import step, success
 
@@ -13,10 +14,10 @@ INVISIBLE_S = 30
 def send(arguments):
     with step("start"):
         producer = client.producer(arguments, [arguments.topic])
-    for number in range(arguments.number("count", 1)):
+    first = arguments.number("first", 0)
+    for number in range(first, first + arguments.number("count", 1)):
         with step("sent"):
-            receipt = producer.send(messages.numbered(arguments.topic, arguments.prefix, number))
-            success("sent", number=number, id=receipt.message_id)
+            success("sent", **kinds.send(producer, arguments, number))
     with step("stop"):
         producer.shutdown()
     success("end")
@@ -25,6 +26,22 @@ def send(arguments):
 def read(arguments):
     with step("start"):
         consumer = client.simple_consumer(arguments, AWAIT_S)
+        success("ready")
+    _read_all(arguments, consumer)
+
+
+def read_lite(arguments):
+    """The same for the lite topics in `subscribe`."""
+    with step("start"):
+        consumer = client.lite_simple_consumer(arguments, AWAIT_S)
+    with step("subscribe"):
+        for lite_topic in arguments.words("subscribe"):
+            consumer.subscribe_lite(lite_topic)
+        success("ready")
+    _read_all(arguments, consumer)
+
+
+def _read_all(arguments, consumer):
     deadline = time.monotonic() + arguments.number("timeout_s", 60)
     ids = set()
     while len(ids) < arguments.number("expect", 1) and time.monotonic() < deadline:
