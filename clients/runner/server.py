@@ -10,7 +10,7 @@ import urllib.request
 READY_S = 30
 LOOK_S = 0.02
 # The server asks about open transactions soon: nobody waits for the usual minute.
-SETTINGS = {"CENTAUR_TRANSACTION_TIMEOUT": "3s", "CENTAUR_TRANSACTION_CHECK_INTERVAL": "1s"}
+SETTINGS = {"CENTAUR_TRANSACTION__TIMEOUT": "3s", "CENTAUR_TRANSACTION__CHECK_INTERVAL": "1s"}
 
 
 class Server:

@@ -24,6 +24,7 @@ class Client:
     # This client's own start time on a fast server, in ms; it must stay below.
     start_ms_max: int = 1000
     extends_lease: bool = True
+    priority_min: int = 0
     version: str = ""
 
     def start(self, home):
@@ -48,7 +49,8 @@ CLIENTS = [
     Client("go-tls", "go", {"tls": "on"}, _ENCRYPTED, start_ms_max=2000),
     # The only one with a simple consumer of lite topics.
     Client("python", "python", scenarios=_EVERYTHING | {"lite-simple"}),
-    Client("node", "node", scenarios=_EVERYTHING),
+    # This client takes a message of priority 0 for one without.
+    Client("node", "node", scenarios=_EVERYTHING, priority_min=1),
     Client("rust", "rust", scenarios=_SIMPLE, extends_lease=False),
 ]
 
