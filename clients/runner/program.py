@@ -41,12 +41,12 @@ class Program:
         self._process.stdout.close()
 
     def steps(self, name=None):
-        """The steps so far; those called `name` only, if it is given.
+        """The steps so far; if `name` is given, those called so that went well.
 
         Each has `at`, a monotonic time, and `clock_ms`, what the clock said then.
         """
         with self._changed:
-            return [step for step in self._steps if name in (None, step["step"])]
+            return [step for step in self._steps if name is None or (step["step"] == name and step["ok"])]
 
     def say(self, line):
         """Writes a line to the program's input; a program that has ended does not mind."""

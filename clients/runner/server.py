@@ -13,6 +13,10 @@ LOOK_S = 0.02
 SETTINGS = {"CENTAUR_TRANSACTION__TIMEOUT": "3s", "CENTAUR_TRANSACTION__CHECK_INTERVAL": "1s"}
 
 
+class CommandFailed(Exception):
+    """The server was asked to prepare something, and did not; the text is its answer."""
+
+
 class Server:
     """A running `centaur serve`; use as a context, so that it never outlives the run."""
 
@@ -81,7 +85,7 @@ class Server:
     def _command(self, *words):
         result = self._ask(*words)
         if result.returncode != 0:
-            raise SystemExit(f"centaur {' '.join(words)} failed: {result.stdout}{result.stderr}")
+            raise CommandFailed(f"centaur {' '.join(words)}: {result.stdout}{result.stderr}".strip())
 
     def _ask(self, *words):
         command = [self._binary, *words, "-a", f"127.0.0.1:{self._operators}"]

@@ -7,7 +7,7 @@ from pathlib import Path
 from runner.messages import differences
 from runner.program import Program
 from runner.report import Report
-from runner.server import Server
+from runner.server import CommandFailed, Server
 
 # Longest that a program without a longer time of its own may take.
 END_S = 90
@@ -24,13 +24,13 @@ class Run:
     folder: Path
 
     def each(self, scenario, clients, at_once, judge):
-        """Calls `judge` for every client, a few at the same time; trouble is a failed check."""
+        """Calls `judge` for every client, a few at the same time; what keeps one from its end is a failed check."""
 
         def judged(client):
             try:
                 judge(client)
                 trouble = ""
-            except Trouble as error:
+            except (Trouble, CommandFailed) as error:
                 trouble = str(error)
             self.report.check(f"{scenario} {client.name} runs through", not trouble, trouble)
 

@@ -2,12 +2,16 @@
 
 import time
 
+from rocketmq.v5.exception import LiteSubscriptionQuotaExceededException
+
 import client
 import kinds
 import messages
 from output import step, success
 
 AWAIT_S = 6
+SETTINGS_S = 5
+PAUSE_S = 0.02
 INVISIBLE_S = 30
 
 
@@ -36,9 +40,21 @@ def read_lite(arguments):
         consumer = client.lite_simple_consumer(arguments, AWAIT_S)
     with step("subscribe"):
         for lite_topic in arguments.words("subscribe"):
-            consumer.subscribe_lite(lite_topic)
+            _subscribe(consumer, lite_topic)
         success("ready")
     _read_all(arguments, consumer)
+
+
+def _subscribe(consumer, lite_topic):
+    """Subscribes, again while the client knows no quota: its start does not wait for the server's settings."""
+    deadline = time.monotonic() + SETTINGS_S
+    while True:
+        try:
+            return consumer.subscribe_lite(lite_topic)
+        except LiteSubscriptionQuotaExceededException:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(PAUSE_S)
 
 
 def _read_all(arguments, consumer):

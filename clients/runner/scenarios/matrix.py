@@ -9,21 +9,19 @@ GROUP, DELAY_S, PRIORITY = "group-世界", 1, 3
 
 def matrix(run, clients):
     """Every client reads what every client sent, byte for byte."""
-    run.server.create_topic("matrix")
-    _exchange(run, "matrix", clients, clients, count=COUNT)
+    _exchange(run, "matrix", "normal", clients, clients, count=COUNT)
 
 
 def kinds(run, clients):
     """The same with messages of every kind; those with a priority need a topic of their own."""
-    run.server.create_topic("kinds-mixed", "mixed")
     settings = {"count": len(MIXED), "kinds": ",".join(MIXED), "groups": GROUP, "delays_s": DELAY_S}
-    _exchange(run, "kinds-mixed", clients, clients, **settings)
-    run.server.create_topic("kinds-priority", "priority")
+    _exchange(run, "kinds-mixed", "mixed", clients, clients, **settings)
     able = [client for client in clients if "priority" in client.scenarios]
-    _exchange(run, "kinds-priority", able, clients, kinds="priority", priorities=PRIORITY)
+    _exchange(run, "kinds-priority", "priority", able, clients, kinds="priority", priorities=PRIORITY)
 
 
-def _exchange(run, topic, senders, readers, **settings):
+def _exchange(run, topic, topic_type, senders, readers, **settings):
+    run.server.create_topic(topic, topic_type)
     sent = {}
 
     def send(client):
