@@ -85,7 +85,8 @@ class Server:
     def _command(self, *words):
         result = self._ask(*words)
         if result.returncode != 0:
-            raise CommandFailed(f"centaur {' '.join(words)}: {result.stdout}{result.stderr}".strip())
+            answer = " ".join((result.stdout + result.stderr).split())
+            raise CommandFailed(f"centaur {' '.join(words)}: {answer}")
 
     def _ask(self, *words):
         command = [self._binary, *words, "-a", f"127.0.0.1:{self._operators}"]
