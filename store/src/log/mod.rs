@@ -6,6 +6,7 @@
 
 mod block;
 mod error;
+mod forward;
 mod identity;
 pub mod io;
 mod metrics;
