@@ -21,6 +21,7 @@ mod disk;
 mod failures;
 mod full;
 mod random;
+mod thinned;
 
 const SEGMENT_BYTES: u64 = 64 << 10;
 const DIR: &str = "/data";
