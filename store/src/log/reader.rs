@@ -90,12 +90,6 @@ impl Reader {
     pub fn record_length(&self, at: Lsn) -> Result<u32, ReadError> {
         self.check_confirmed(at, HEADER_BYTES)?;
         let tail = self.0.tail().get(at, HEADER_BYTES);
-        if tail.is_none()
-            && let (part @ Part::Thinned(thin), _) = &self.part_of(at)?
-        {
-            let length = thin.record_length(at).map_err(|error| self.failed(part, at, error))?;
-            return length.ok_or_else(|| ReadError::Retired { at, path: part.path().to_owned() });
-        }
         let header = tail.map_or_else(|| self.read_file(at, HEADER_BYTES), Ok)?;
         let length = record::length(&header).map_err(|_| self.damaged(at))?;
         Ok(u32::try_from(length.next_multiple_of(ALIGNMENT)).expect("a record is shorter than 4 GiB"))
@@ -214,19 +208,24 @@ impl Reader {
         if (length as u64) > end.0 - at.0 {
             return Err(self.damaged(at));
         }
-        let read = match &part {
+        self.read_part(&part, at, length)
+    }
+
+    /// Bytes of a segment that was looked up a moment ago.
+    pub(super) fn read_part(&self, part: &Part, at: Lsn, length: usize) -> Result<Bytes, ReadError> {
+        let read = match part {
             Part::Whole(segment) if self.is_mapped(segment) => segment.read_mapped(at, length).map(Some),
             Part::Whole(segment) => segment.read(at, length).map(Some),
-            Part::Thinned(thin) => thin.read(at, u32::try_from(length).unwrap_or(u32::MAX)),
+            Part::Thinned(thin) => thin.read(at, length),
         };
         match read {
             Ok(Some(bytes)) => Ok(bytes),
             Ok(None) => Err(ReadError::Retired { at, path: part.path().to_owned() }),
             // Its file went because it was thinned since: that happens once.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && self.is_thinned_since(&part) => {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.is_thinned_since(part) => {
                 self.read_file(at, length)
             }
-            Err(error) => Err(self.failed(&part, at, error)),
+            Err(error) => Err(self.failed(part, at, error)),
         }
     }
 

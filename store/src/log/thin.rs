@@ -94,23 +94,18 @@ impl Thin {
         self.layout().header.file_bytes
     }
 
-    /// The bytes of the record at `at`, not yet verified; none if it was not kept.
+    /// The first bytes of the record at `at`, or all, not yet verified; none if it was not kept.
     ///
     /// Errors: `InvalidData` for what is damaged, here and below.
-    pub(super) fn read(&self, at: Lsn, length: u32) -> io::Result<Option<Bytes>> {
+    pub(super) fn read(&self, at: Lsn, length: usize) -> io::Result<Option<Bytes>> {
         let opened = self.open()?;
         let Some(kept) = opened.find(at)? else { return Ok(None) };
-        if kept.length != length {
-            return Err(damaged("the record has another length"));
+        if length > kept.length as usize {
+            return Err(damaged("the record is shorter"));
         }
-        let mut bytes = vec![0; length as usize];
+        let mut bytes = vec![0; length];
         opened.file.read_exact_at(&mut bytes, kept.position)?;
         Ok(Some(bytes.into()))
-    }
-
-    /// Bytes the record at `at` takes; none if it was not kept.
-    pub(super) fn record_length(&self, at: Lsn) -> io::Result<Option<u32>> {
-        Ok(self.open()?.find(at)?.map(|kept| kept.length))
     }
 
     /// Reads about `bytes_max` bytes of the records at and behind `at`; says up to where.

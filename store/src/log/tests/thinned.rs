@@ -10,7 +10,7 @@ use std::{
 use super::*;
 
 /// Where records begin, and their bytes with padding.
-type Records = BTreeMap<Lsn, Bytes>;
+pub(super) type Records = BTreeMap<Lsn, Bytes>;
 
 /// A log of several sealed segments on a disk, and the records of each.
 struct Fixture {
@@ -20,7 +20,7 @@ struct Fixture {
 }
 
 /// Reads nothing from memory, so that files are what is read.
-fn open_cold(disk: &FaultyDisk) -> Result<Opened, OpenError> {
+pub(super) fn open_cold(disk: &FaultyDisk) -> Result<Opened, OpenError> {
     let opened = open(Options { tail_bytes: 0, ..options(Path::new(DIR)) }, Arc::new(disk.clone()));
     opened.inspect(|opened| opened.reader.0.confirmed.store(opened.log.written().0, Ordering::Release))
 }
@@ -45,7 +45,7 @@ fn fixture(sealed: usize, records_max: u64) -> Fixture {
     Fixture { disk, opened, segments }
 }
 
-fn split(block: &Remembered) -> Records {
+pub(super) fn split(block: &Remembered) -> Records {
     let first = block.at.plus(BLOCK_HEADER_BYTES);
     let records = records(first, &block.body).map(|record| record.expect("whole"));
     let start = |at: Lsn| usize::try_from(at.0 - first.0).expect("small");
@@ -57,11 +57,11 @@ fn length(bytes: &Bytes) -> u32 {
 }
 
 /// About one record in `out_of`.
-fn some_of(records: &Records, out_of: u64, random: &mut Random) -> Records {
+pub(super) fn some_of(records: &Records, out_of: u64, random: &mut Random) -> Records {
     records.iter().filter(|_| random.below(out_of) == 0).map(|(at, bytes)| (*at, bytes.clone())).collect()
 }
 
-fn thinning(base: Lsn, live: &Records) -> Thinning {
+pub(super) fn thinning(base: Lsn, live: &Records) -> Thinning {
     Thinning { base, live: live.iter().map(|(at, bytes)| (*at, length(bytes))).collect() }
 }
 
@@ -72,7 +72,7 @@ fn thin(opened: &mut Opened, base: Lsn, live: &Records) -> Result<(), String> {
 }
 
 /// Everything live is read as it was written; of the others nothing is.
-fn check(opened: &Opened, base: Lsn, all: &Records, live: &Records, what: &str) {
+pub(super) fn check(opened: &Opened, base: Lsn, all: &Records, live: &Records, what: &str) {
     let reader = &opened.reader;
     for (at, bytes) in all {
         let read = reader.read(*at, length(bytes));
@@ -442,6 +442,27 @@ fn what_was_read_outlives_the_thinning() {
     opened.log.close().expect("closes");
     let opened = open(Options { tail_bytes: 0, ..options(dir.path()) }, Arc::new(Disk)).expect("opens again");
     check(&opened, Lsn(0), &all, &live, "opened again");
+}
+
+#[test]
+fn who_looked_a_segment_up_before_it_was_thinned_reads_it_still() {
+    let Fixture { mut opened, segments, .. } = fixture(2, 20);
+    let (info, all) = &segments[0];
+    let live = some_of(all, 2, &mut Random(2));
+    let (before, _) = opened.reader.part_of(info.base).expect("is there");
+    thin(&mut opened, info.base, &live).expect("thins");
+    for (at, bytes) in all {
+        let read = opened.reader.read_part(&before, *at, bytes.len());
+        match live.get(at) {
+            Some(_) => assert_eq!(read.expect("reads"), bytes),
+            None => assert!(matches!(read, Err(ReadError::Retired { .. })), "{read:?}"),
+        }
+        let header = opened.reader.read_part(&before, *at, record::HEADER_BYTES);
+        assert_eq!(header.ok(), live.get(at).map(|bytes| bytes.slice(..record::HEADER_BYTES)));
+    }
+    opened.log.remove_oldest(info.base).expect("removes");
+    let gone = opened.reader.read_part(&before, info.base, 16);
+    assert!(matches!(gone, Err(ReadError::Gone { .. })), "{gone:?}");
 }
 
 #[test]
