@@ -71,14 +71,20 @@ struct Opened {
 }
 
 impl Thin {
-    pub(super) fn new(home: &Home, header: page::Thin) -> Self {
+    /// The file that was just written with these records.
+    pub(super) fn made(home: &Home, header: page::Thin, live: &[(Lsn, u32)]) -> Self {
+        let firsts = live.chunks(ENTRIES).filter_map(|records| Some(records.first()?.0));
+        Self::new(home, header, OnceLock::from(firsts.collect::<Vec<_>>()))
+    }
+
+    fn new(home: &Home, header: page::Thin, firsts: OnceLock<Vec<Lsn>>) -> Self {
         Self {
             path: path(&home.dir, header.start.lsn),
             start: header.start,
             contents: header.contents,
             io: Arc::clone(&home.io),
             log_id: home.log_id,
-            layout: RwLock::new(Arc::new(Layout { header, firsts: OnceLock::new() })),
+            layout: RwLock::new(Arc::new(Layout { header, firsts })),
         }
     }
 
@@ -86,7 +92,7 @@ impl Thin {
     pub(super) fn load(home: &Home, base: Lsn) -> io::Result<Option<Self>> {
         let file = home.io.open(&path(&home.dir, base))?;
         let header = read_header(&*file, &home.log_id)?.filter(|header| header.start.lsn == base);
-        Ok(header.map(|header| Self::new(home, header)))
+        Ok(header.map(|header| Self::new(home, header, OnceLock::new())))
     }
 
     /// Bytes of the file.

@@ -51,7 +51,7 @@ pub enum ThinError {
     /// There is no room; later there may be.
     #[error("disk is full")]
     Full,
-    /// A record to keep is not there, or damaged: what is left of the segment must not be lost.
+    /// A record to keep is damaged, or gone already: what is left of the segment must not be lost.
     #[error(transparent)]
     Read(#[from] ReadError),
     #[error("{} cannot be written: {error}", path.display())]
@@ -91,7 +91,7 @@ impl Reader {
             // If that fails as well, the next start does it.
             let _ = home.io.remove(&unfinished);
         }
-        written.map(|()| Thinned { thin: Arc::new(Thin::new(home, header)) })
+        written.map(|()| Thinned { thin: Arc::new(Thin::made(home, header, live)) })
     }
 
     fn fit_to_thin(&self, base: Lsn) -> Result<Part, ThinError> {
@@ -178,7 +178,8 @@ impl Reader {
         });
         outcome?;
         read.map_err(|error| self.failed(part, part.base(), error))?;
-        wanted.next().map_or(Ok(()), |(at, _)| Err(self.damaged(*at).into()))
+        let retired = |(at, _): &(Lsn, u32)| ReadError::Retired { at: *at, path: thin.path.clone() };
+        wanted.next().map_or(Ok(()), |missed| Err(retired(missed).into()))
     }
 
     /// Gives the finished file its name, unless the segment was removed meanwhile.
