@@ -220,6 +220,16 @@ pub fn verify(bytes: &[u8]) -> Result<usize, Malformed> {
     if checksum(&bytes[8..length]) == stored { Ok(length) } else { Err(Malformed::Checksum) }
 }
 
+/// Whether the bytes are one record with its padding, and its checksum matches.
+pub(super) fn is_whole(bytes: &[u8]) -> bool {
+    has_its_length(bytes) && verify(bytes).is_ok()
+}
+
+/// Whether the bytes have exactly the length their header claims.
+pub(super) fn has_its_length(bytes: &[u8]) -> bool {
+    length(bytes).is_ok_and(|length| length <= bytes.len() && bytes.len() - length < ALIGNMENT)
+}
+
 /// The length a record's header claims, without padding, within what a record may have.
 pub fn length(header: &[u8]) -> Result<usize, Malformed> {
     let header = header.get(..HEADER_BYTES).ok_or(Malformed::Truncated)?;
