@@ -33,7 +33,8 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 #[command(after_help = "Examples:
   centaur consume hello --group demo              everything there is, then end
   centaur consume hello --group demo --follow     go on until Ctrl-C
-  centaur consume orders --group audit --filter 'paid || sent' -o json")]
+  centaur consume orders --group audit --filter 'paid || sent' -o json
+  centaur consume orders --group large --sql \"amount > 1000 AND country IN ('FR', 'IT')\"")]
 pub(crate) struct Command {
     topic: String,
     #[command(flatten)]
@@ -59,6 +60,9 @@ pub(crate) struct Command {
     /// Subscribe to this lite topic; for groups bound to a topic of type lite; may be given again
     #[arg(long, value_name = "NAME")]
     lite_topic: Vec<String>,
+    /// Only messages whose properties meet this condition in SQL92, such as "a > 5 AND b = 'x'"
+    #[arg(long, value_name = "CONDITION", conflicts_with = "filter")]
+    sql: Option<String>,
     /// Messages asked for at a time
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(i32).range(1..=32))]
     batch: i32,
@@ -122,7 +126,11 @@ impl Command {
     }
 
     fn expression(&self) -> FilterExpression {
-        FilterExpression { r#type: FilterType::Tag.into(), expression: self.filter.clone() }
+        let (kind, expression) = match &self.sql {
+            Some(condition) => (FilterType::Sql, condition),
+            None => (FilterType::Tag, &self.filter),
+        };
+        FilterExpression { r#type: kind.into(), expression: expression.clone() }
     }
 
     /// How many messages to ask for now; 0 when enough came.
