@@ -12,7 +12,8 @@ from pathlib import Path
 
 from runner import scenarios, toolchains
 from runner.report import Report
-from runner.server import Server
+from runner.server import CommandFailed, Server
+from runner.stage import Run
 
 ROOT = Path(__file__).resolve().parents[1]
 DESCRIPTORS = "descriptors"
@@ -30,13 +31,13 @@ def main():
     folder = Path(tempfile.mkdtemp(prefix="centaur-clients-"))
     report = Report()
     with Server(str(binary), folder) as server:
-        run = scenarios.Run(server, report, folder)
+        run = Run(server, report, folder)
         if DESCRIPTORS in arguments.scenario:
             scenarios.descriptors(run)
         for name, scenario in scenarios.SCENARIOS.items():
             able = [client for client in chosen if name in client.scenarios]
             if name in arguments.scenario and able:
-                scenario(run, able)
+                _play(run, name, scenario, able)
         report.check("the server is still alive", server.is_alive())
     print(report.summary())
     if report.failed or arguments.keep:
@@ -44,6 +45,13 @@ def main():
     else:
         shutil.rmtree(folder)
     return 1 if report.failed else 0
+
+
+def _play(run, name, scenario, clients):
+    try:
+        scenario(run, clients)
+    except CommandFailed as failed:
+        run.report.check(f"{name} is prepared", False, str(failed))
 
 
 def _arguments():

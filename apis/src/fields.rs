@@ -82,6 +82,11 @@ impl<'a> Fields<'a> {
     }
 
     fn varint(&mut self) -> Option<u64> {
+        // Most keys and lengths are this short.
+        if let [byte @ 0..0x80, rest @ ..] = self.rest {
+            self.rest = rest;
+            return Some(u64::from(*byte));
+        }
         let mut value = 0u64;
         for (i, byte) in self.rest.iter().enumerate().take(10) {
             // The tenth byte has room for one bit.

@@ -149,6 +149,17 @@ fn what_is_produced_is_consumed_with_everything_on_it() {
 }
 
 #[test]
+fn a_condition_chooses_what_is_consumed() {
+    let server = Server::start();
+    server.run(&["topic", "create", "choice", "--queues", "1"]);
+    for shop in ["north", "south"] {
+        server.run(&["produce", "choice", "--body", shop, "--property", &format!("shop={shop}")]);
+    }
+    let chosen = server.run(&["consume", "choice", "--group", "g", "--sql", "shop IN ('south')", "--count", "1"]);
+    assert_eq!(chosen, "south\n");
+}
+
+#[test]
 fn lines_of_standard_input_become_messages_in_order() {
     let server = Server::start();
     server.run(&["topic", "create", "lines", "--queues", "1"]);

@@ -51,6 +51,22 @@ func (a *arguments) seconds(key string, otherwise int) time.Duration {
 	return time.Duration(a.number(key, otherwise)) * time.Second
 }
 
+// words returns a list written with commas.
+func (a *arguments) words(key, otherwise string) []string {
+	return strings.Split(a.text(key, otherwise), ",")
+}
+
+// turn returns the word of a list whose turn it is at a message; the list begins again at its end.
+func (a *arguments) turn(key string, number int, otherwise string) string {
+	words := a.words(key, otherwise)
+	return words[number%len(words)]
+}
+
+// numberInTurn is turn for whole numbers.
+func (a *arguments) numberInTurn(key string, number int) (int, error) {
+	return strconv.Atoi(a.turn(key, number, ""))
+}
+
 func (a *arguments) topic() string  { return a.settings["topic"] }
 func (a *arguments) group() string  { return a.settings["group"] }
 func (a *arguments) prefix() string { return a.text("prefix", "go") }

@@ -12,6 +12,7 @@ import (
 const (
 	shortLease = 15 * time.Second
 	longLease  = 30 * time.Second
+	batch      = 16
 )
 
 // basic sends one message there and back through a producer and a simple consumer, every call once.
@@ -51,7 +52,7 @@ func basicSend(args *arguments, producer client.Producer) error {
 }
 
 func basicReceive(consumer client.SimpleConsumer) error {
-	messages, err := receive(consumer, shortLease)
+	messages, err := receive(consumer, batch, shortLease)
 	if err != nil {
 		return inStep("receive", err)
 	}
@@ -68,7 +69,7 @@ func basicReceive(consumer client.SimpleConsumer) error {
 	}
 	success("ack", nil)
 	started := time.Now()
-	messages, err = receive(consumer, shortLease)
+	messages, err = receive(consumer, batch, shortLease)
 	if err != nil {
 		return inStep("empty", err)
 	}

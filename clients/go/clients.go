@@ -24,7 +24,17 @@ func configuration(args *arguments) *client.Config {
 
 // startProducer names the topic: a producer of this client that knows no topic never finishes its start.
 func startProducer(args *arguments) (client.Producer, error) {
-	producer, err := client.NewProducer(configuration(args), client.WithTopics(args.topic()))
+	return startChecked(args, func(*client.MessageView) {})
+}
+
+// startChecked starts a producer that commits every transaction the server asks about, after a call of checked.
+func startChecked(args *arguments, checked func(*client.MessageView)) (client.Producer, error) {
+	checker := &client.TransactionChecker{Check: func(message *client.MessageView) client.TransactionResolution {
+		checked(message)
+		return client.COMMIT
+	}}
+	producer, err := client.NewProducer(configuration(args),
+		client.WithTopics(args.topic()), client.WithTransactionChecker(checker))
 	if err != nil {
 		return nil, err
 	}
@@ -41,9 +51,23 @@ func startSimpleConsumer(args *arguments, await time.Duration) (client.SimpleCon
 	return consumer, consumer.Start()
 }
 
-func startPushConsumer(args *arguments, take func(*client.MessageView) client.ConsumerResult) (client.PushConsumer, error) {
+// listener is called by a push consumer for each message.
+type listener func(*client.MessageView) client.ConsumerResult
+
+func startPushConsumer(args *arguments, take listener) (client.PushConsumer, error) {
 	consumer, err := client.NewPushConsumer(configuration(args),
 		client.WithPushSubscriptionExpressions(everything(args)),
+		client.WithPushMessageListener(&client.FuncMessageListener{Consume: take}))
+	if err != nil {
+		return nil, err
+	}
+	return consumer, consumer.Start()
+}
+
+// startLiteConsumer starts a push consumer of lite topics, of which none is subscribed to yet.
+func startLiteConsumer(args *arguments, take listener) (client.LitePushConsumer, error) {
+	consumer, err := client.NewLitePushConsumer(configuration(args),
+		client.NewLitePushConsumerConfig(args.topic(), longLease),
 		client.WithPushMessageListener(&client.FuncMessageListener{Consume: take}))
 	if err != nil {
 		return nil, err
@@ -65,8 +89,8 @@ func sendOne(producer client.Producer, message *client.Message) (string, error) 
 }
 
 // receive turns the error with which this client reports an empty queue into an empty result.
-func receive(consumer client.SimpleConsumer, invisible time.Duration) ([]*client.MessageView, error) {
-	messages, err := consumer.Receive(context.Background(), 16, invisible)
+func receive(consumer client.SimpleConsumer, count int32, invisible time.Duration) ([]*client.MessageView, error) {
+	messages, err := consumer.Receive(context.Background(), count, invisible)
 	if status, ok := client.AsErrRpcStatus(err); ok && status.GetCode() == int32(v2.Code_MESSAGE_NOT_FOUND) {
 		return nil, nil
 	}

@@ -7,12 +7,16 @@ import (
 )
 
 var scenarios = map[string]func(*arguments) error{
-	"basic":   basic,
-	"push":    push,
-	"unknown": unknown,
-	"send":    sendNumbered,
-	"read":    readAll,
-	"survive": survive,
+	"basic":       basic,
+	"unknown":     unknown,
+	"send":        sendAll,
+	"read":        readAll,
+	"listen":      listen,
+	"listen-lite": listenLite,
+	"hold":        hold,
+	"recall":      recall,
+	"transaction": transact,
+	"survive":     survive,
 }
 
 func main() {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"time"
 
 	client "github.com/apache/rocketmq-clients/golang/v5"
 )
@@ -25,7 +26,16 @@ func body(prefix string, number int) []byte {
 	return bytes
 }
 
-// messageFields are the fields of a received message that a sender can set or a server must add.
+func dueMs(due *time.Time) *int64 {
+	if due == nil {
+		return nil
+	}
+	ms := due.UnixMilli()
+	return &ms
+}
+
+// messageFields are the fields of a received message that a sender can set or a server must add;
+// this client does not show the priority.
 func messageFields(message *client.MessageView) fields {
 	return fields{
 		"id":         message.GetMessageId(),
@@ -35,5 +45,8 @@ func messageFields(message *client.MessageView) fields {
 		"properties": message.GetProperties(),
 		"born_host":  message.GetBornHost(),
 		"attempt":    message.GetDeliveryAttempt(),
+		"group":      message.GetMessageGroup(),
+		"lite_topic": message.GetLiteTopic(),
+		"due_ms":     dueMs(message.GetDeliveryTimestamp()),
 	}
 }

@@ -1,9 +1,7 @@
 package main
 
 import (
-	"bufio"
 	"errors"
-	"os"
 	"sync"
 	"time"
 
@@ -70,9 +68,7 @@ func sendUntilStopped(args *arguments, producer client.Producer) map[string]bool
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)
-		lines := bufio.NewScanner(os.Stdin)
-		for lines.Scan() && lines.Text() != "stop" {
-		}
+		awaitStop()
 	}()
 	sent := make(map[string]bool)
 	for number := 0; ; number++ {

@@ -5,18 +5,19 @@ import (
 	"time"
 )
 
-// sendNumbered is the half of an exchange between languages that sends numbered messages.
-func sendNumbered(args *arguments) error {
+// sendAll is the half of an exchange between languages that sends numbered messages.
+func sendAll(args *arguments) error {
 	producer, err := startProducer(args)
 	if err != nil {
 		return inStep("start", err)
 	}
-	for number := range args.number("count", 1) {
-		id, err := sendOne(producer, numbered(args.topic(), args.prefix(), number))
+	first := args.number("first", 0)
+	for number := first; number < first+args.number("count", 1); number++ {
+		sent, err := sendInTurn(args, producer, number)
 		if err != nil {
 			return inStep("sent", err)
 		}
-		success("sent", fields{"number": number, "id": id})
+		success("sent", sent)
 	}
 	if err := producer.GracefulStop(); err != nil {
 		return inStep("stop", err)
@@ -31,10 +32,11 @@ func readAll(args *arguments) error {
 	if err != nil {
 		return inStep("start", err)
 	}
+	success("ready", nil)
 	deadline := time.Now().Add(args.seconds("timeout_s", 60))
 	ids := make(map[string]bool)
 	for len(ids) < args.number("expect", 1) && time.Now().Before(deadline) {
-		messages, err := receive(consumer, longLease)
+		messages, err := receive(consumer, batch, longLease)
 		if err != nil {
 			return inStep("read", err)
 		}

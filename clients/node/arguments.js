@@ -7,6 +7,7 @@ export function parseArguments(words) {
   }
   const [endpoint, scenario, ...settings] = words;
   const values = Object.fromEntries(settings.map(parseSetting));
+  const list = (key, otherwise = '') => (values[key] ?? otherwise).split(',');
   return {
     endpoint,
     scenario,
@@ -14,7 +15,15 @@ export function parseArguments(words) {
     group: values.group,
     prefix: values.prefix ?? 'node',
     tls: values.tls === 'on',
+    text: (key, otherwise) => values[key] ?? otherwise,
     number: (key, otherwise) => Number(values[key] ?? otherwise),
+    // A list written with commas.
+    words: list,
+    // The word of a list whose turn it is at message `number`; the list begins again at its end.
+    turn: (key, number, otherwise) => {
+      const choice = list(key, otherwise);
+      return choice[number % choice.length];
+    },
   };
 }
 

@@ -1,5 +1,6 @@
 // Producers and consumers for one server, started when they are returned.
 import client from 'rocketmq-client-nodejs';
+import contract from 'rocketmq-client-nodejs/proto/apache/rocketmq/v2/definition_pb.js';
 
 export const { ConsumeResult } = client;
 
@@ -7,8 +8,15 @@ function common(args) {
   return { endpoints: args.endpoint, namespace: '', sslEnabled: args.tls };
 }
 
-export async function producer(args, topics) {
-  const started = new client.Producer({ ...common(args), topics });
+// A producer that commits every transaction the server asks about, after calling `checked(message)`.
+export async function producer(args, topics, checked = () => {}) {
+  const checker = {
+    check: async message => {
+      checked(message);
+      return contract.TransactionResolution.COMMIT;
+    },
+  };
+  const started = new client.Producer({ ...common(args), topics, checker });
   await started.startup();
   return started;
 }
@@ -34,4 +42,14 @@ export async function pushConsumer(args, take) {
   });
   await started.startup();
   return started;
+}
+
+// The same for lite topics, of which none is subscribed to yet.
+export function litePushConsumer(args, take) {
+  return new client.LitePushConsumerBuilder()
+    .setClientConfiguration(common(args))
+    .setConsumerGroup(args.group)
+    .bindTopic(args.topic)
+    .setMessageListener({ consume: take })
+    .build();
 }

@@ -30,5 +30,9 @@ export function fields(message) {
     properties: Object.fromEntries(message.properties),
     born_host: message.bornHost,
     attempt: message.deliveryAttempt,
+    group: message.messageGroup ?? null,
+    due_ms: message.deliveryTimestamp?.getTime() ?? null,
+    priority: message.priority ?? null,
+    lite_topic: message.liteTopic ?? null,
   };
 }

@@ -2,12 +2,26 @@
 import { parseArguments } from './arguments.js';
 import { failure, StepFailed } from './output.js';
 import { basic } from './scenarios/basic.js';
-import { push } from './scenarios/push.js';
+import { hold } from './scenarios/hold.js';
+import { listen, listenLite } from './scenarios/listen.js';
+import { recall } from './scenarios/recall.js';
 import { survive } from './scenarios/survive.js';
+import { transaction } from './scenarios/transaction.js';
 import { read, send } from './scenarios/transfer.js';
 import { unknown } from './scenarios/unknown.js';
 
-const SCENARIOS = { basic, push, unknown, send, read, survive };
+const SCENARIOS = {
+  basic,
+  unknown,
+  send,
+  read,
+  listen,
+  'listen-lite': listenLite,
+  hold,
+  recall,
+  transaction,
+  survive,
+};
 
 // Runs one scenario and returns the exit code: 0 done, 1 a step failed, 2 wrong command line.
 async function main(words) {

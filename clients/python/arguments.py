@@ -25,6 +25,15 @@ class Arguments:
     def number(self, key, otherwise):
         return int(self.settings.get(key, otherwise))
 
+    def words(self, key, otherwise=""):
+        """A list written with commas."""
+        return self.settings.get(key, otherwise).split(",")
+
+    def turn(self, key, number, otherwise=""):
+        """The word of a list whose turn it is at message `number`; the list begins again at its end."""
+        words = self.words(key, otherwise)
+        return words[number % len(words)]
+
     @property
     def topic(self):
         return self.settings["topic"]

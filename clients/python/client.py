@@ -4,10 +4,14 @@ from rocketmq import (
     ClientConfiguration,
     Credentials,
     FilterExpression,
+    LitePushConsumer,
+    LiteSimpleConsumer,
     MessageListener,
     Producer,
     PushConsumer,
     SimpleConsumer,
+    TransactionChecker,
+    TransactionResolution,
 )
 
 
@@ -15,8 +19,9 @@ def _configuration(arguments):
     return ClientConfiguration(arguments.endpoint, Credentials())
 
 
-def producer(arguments, topics):
-    started = Producer(_configuration(arguments), topics, tls_enable=arguments.tls)
+def producer(arguments, topics, checked=lambda message: None):
+    """A producer that commits every transaction the server asks about, after calling `checked(message)`."""
+    started = Producer(_configuration(arguments), topics, _Checker(checked), tls_enable=arguments.tls)
     started.startup()
     return started
 
@@ -44,6 +49,40 @@ def push_consumer(arguments, take):
     )
     started.startup()
     return started
+
+
+def lite_push_consumer(arguments, take):
+    """The same for lite topics, of which none is subscribed to yet."""
+    started = LitePushConsumer(
+        _configuration(arguments),
+        arguments.group,
+        arguments.topic,
+        _Listener(take),
+        tls_enable=arguments.tls,
+    )
+    started.startup()
+    return started
+
+
+def lite_simple_consumer(arguments, await_s):
+    started = LiteSimpleConsumer(
+        arguments.topic,
+        _configuration(arguments),
+        arguments.group,
+        await_duration=await_s,
+        tls_enable=arguments.tls,
+    )
+    started.startup()
+    return started
+
+
+class _Checker(TransactionChecker):
+    def __init__(self, checked):
+        self._checked = checked
+
+    def check(self, message):
+        self._checked(message)
+        return TransactionResolution.COMMIT
 
 
 class _Listener(MessageListener):

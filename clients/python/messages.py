@@ -34,4 +34,8 @@ def fields(message):
         "properties": dict(message.properties),
         "born_host": message.born_host,
         "attempt": message.delivery_attempt,
+        "group": message.message_group,
+        "due_ms": message.delivery_timestamp,
+        "priority": message.priority,
+        "lite_topic": message.lite_topic,
     }

@@ -5,14 +5,19 @@ import sys
 
 import output
 from arguments import Arguments
-from scenarios import basic, push, survive, transfer, unknown
+from scenarios import basic, hold, listen, recall, survive, transaction, transfer, unknown
 
 SCENARIOS = {
     "basic": basic.run,
-    "push": push.run,
     "unknown": unknown.run,
     "send": transfer.send,
     "read": transfer.read,
+    "read-lite": transfer.read_lite,
+    "listen": listen.run,
+    "listen-lite": listen.lite,
+    "hold": hold.run,
+    "recall": recall.run,
+    "transaction": transaction.run,
     "survive": survive.run,
 }
 

@@ -16,7 +16,7 @@ class Program:
         self.errors = folder / f"{scenario}-{client.name}.stderr"
         words = [endpoint, scenario, *(f"{key}={value}" for key, value in settings.items())]
         command, environment = client.start(home)
-        with self.errors.open("wb") as errors:
+        with self.errors.open("ab") as errors:
             self._process = subprocess.Popen(
                 [*command, *words],
                 stdin=subprocess.PIPE,
@@ -41,9 +41,12 @@ class Program:
         self._process.stdout.close()
 
     def steps(self, name=None):
-        """The steps so far; those called `name` only, if it is given. Each has `at`, a monotonic time."""
+        """The steps so far; if `name` is given, those called so that went well.
+
+        Each has `at`, a monotonic time, and `clock_ms`, what the clock said then.
+        """
         with self._changed:
-            return [step for step in self._steps if name in (None, step["step"])]
+            return [step for step in self._steps if name is None or (step["step"] == name and step["ok"])]
 
     def say(self, line):
         """Writes a line to the program's input; a program that has ended does not mind."""
@@ -68,10 +71,15 @@ class Program:
         except subprocess.TimeoutExpired:
             return f"did not end in {timeout_s} s; last step {self._last_step()}; see {self.errors}"
         self._reader.join()
+        ended = None if code == 0 else f"exit code {code} after step {self._last_step()}; see {self.errors}"
+        return self.failure() or ended
+
+    def failure(self):
+        """A sentence about the step that failed; None while none has."""
         for step in self.steps():
             if not step["ok"]:
                 return f"step {step['step']} failed: {step['error']}"
-        return None if code == 0 else f"exit code {code} after step {self._last_step()}; see {self.errors}"
+        return None
 
     def _last_step(self):
         steps = self.steps()
@@ -83,7 +91,8 @@ class Program:
             step = _parsed(line)
             if step is not None:
                 with self._changed:
-                    self._steps.append({**step, "at": time.monotonic()})
+                    times = {"at": time.monotonic(), "clock_ms": time.time_ns() // 1_000_000}
+                    self._steps.append({**step, **times})
                     self._changed.notify_all()
         with self._changed:
             self._changed.notify_all()

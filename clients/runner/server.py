@@ -9,6 +9,12 @@ import urllib.request
 
 READY_S = 30
 LOOK_S = 0.02
+# The server asks about open transactions soon: nobody waits for the usual minute.
+SETTINGS = {"CENTAUR_TRANSACTION__TIMEOUT": "3s", "CENTAUR_TRANSACTION__CHECK_INTERVAL": "1s"}
+
+
+class CommandFailed(Exception):
+    """The server was asked to prepare something, and did not; the text is its answer."""
 
 
 class Server:
@@ -48,7 +54,7 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=_environment(),
+                env={**_environment(), **SETTINGS},
             )
         deadline = time.monotonic() + READY_S
         while not self._is_ready():
@@ -66,17 +72,25 @@ class Server:
     def is_alive(self):
         return self._process.poll() is None
 
-    def create_topic(self, name, kind="normal"):
-        self._command("topic", "create", name, "--type", kind)
+    def create_topic(self, name, kind="normal", queues=None):
+        self._command("topic", "create", name, "--type", kind, *_option("--queues", queues))
 
-    def create_group(self, name):
-        self._command("group", "create", name)
+    def has_topic(self, name):
+        return self._ask("topic", "describe", name).returncode == 0
+
+    def create_group(self, name, fifo=False, max_attempts=None, lite_topic=None):
+        options = [*_option("--max-attempts", max_attempts), *_option("--lite-topic", lite_topic)]
+        self._command("group", "create", name, *_option("--order", "fifo" if fifo else None), *options)
 
     def _command(self, *words):
-        command = [self._binary, *words, "-a", f"127.0.0.1:{self._operators}"]
-        result = subprocess.run(command, capture_output=True, text=True, env=_environment(), check=False)
+        result = self._ask(*words)
         if result.returncode != 0:
-            raise SystemExit(f"centaur {' '.join(words)} failed: {result.stdout}{result.stderr}")
+            answer = " ".join((result.stdout + result.stderr).split())
+            raise CommandFailed(f"centaur {' '.join(words)}: {answer}")
+
+    def _ask(self, *words):
+        command = [self._binary, *words, "-a", f"127.0.0.1:{self._operators}"]
+        return subprocess.run(command, capture_output=True, text=True, env=_environment(), check=False)
 
     def _is_ready(self):
         try:
@@ -92,6 +106,10 @@ class Server:
                 return answer.status == 200
         except (urllib.error.URLError, ConnectionError):
             return False
+
+
+def _option(name, value):
+    return [] if value is None else [name, str(value)]
 
 
 def _environment():

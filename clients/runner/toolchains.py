@@ -20,10 +20,11 @@ class Client:
     name: str
     language: str
     settings: dict = field(default_factory=dict)
-    scenarios: frozenset = frozenset({"basic", "unknown", "matrix", "survive"})
+    scenarios: frozenset = frozenset()
     # This client's own start time on a fast server, in ms; it must stay below.
     start_ms_max: int = 1000
     extends_lease: bool = True
+    priority_min: int = 0
     version: str = ""
 
     def start(self, home):
@@ -32,18 +33,25 @@ class Client:
         return [str(word) for word in _COMMANDS[self.language](self, home)], environment
 
 
-_EVERYTHING = frozenset({"basic", "push", "unknown", "matrix", "survive"})
+_SIMPLE = frozenset({"basic", "unknown", "matrix", "fifo", "delay", "transaction", "kinds", "survive"})
+_LISTENING = frozenset({"push", "dead-letter", "fifo-push"})
+_NEW = frozenset({"recall", "priority", "lite"})
+_EVERYTHING = _SIMPLE | _LISTENING | _NEW
+_ENCRYPTED = frozenset({"basic"})
+# Older than the switch between plaintext and TLS.
+_OLD = frozenset({"basic", "fifo", "delay", "transaction"}) | _LISTENING
 CLIENTS = [
     Client("java", "java", scenarios=_EVERYTHING, version=NEWEST_JAVA),
-    Client("java-tls", "java", {"tls": "on"}, frozenset({"basic"}), version=NEWEST_JAVA),
-    # Older than the switch between plaintext and TLS.
-    Client("java-5.0.3", "java", {"tls": "on"}, frozenset({"basic", "push"}), version=OLDEST_JAVA),
+    Client("java-tls", "java", {"tls": "on"}, _ENCRYPTED, version=NEWEST_JAVA),
+    Client("java-5.0.3", "java", {"tls": "on"}, _OLD, version=OLDEST_JAVA),
     # After its start this client looks for the server's settings once a second.
     Client("go", "go", scenarios=_EVERYTHING, start_ms_max=2000),
-    Client("go-tls", "go", {"tls": "on"}, frozenset({"basic"}), start_ms_max=2000),
-    Client("python", "python", scenarios=_EVERYTHING),
-    Client("node", "node", scenarios=_EVERYTHING),
-    Client("rust", "rust", extends_lease=False),
+    Client("go-tls", "go", {"tls": "on"}, _ENCRYPTED, start_ms_max=2000),
+    # The only one with a simple consumer of lite topics.
+    Client("python", "python", scenarios=_EVERYTHING | {"lite-simple"}),
+    # This client takes a message of priority 0 for one without.
+    Client("node", "node", scenarios=_EVERYTHING, priority_min=1),
+    Client("rust", "rust", scenarios=_SIMPLE, extends_lease=False),
 ]
 
 _NEEDS = {
@@ -91,13 +99,18 @@ def build_python():
 
 
 def _build_java():
-    for version in (NEWEST_JAVA, OLDEST_JAVA):
-        words = ["mvn", "-q", "-B", "package", f"-Dclient.version={version}", f"-Dout={_java_folder(version)}"]
-        folder = SOURCES / "java"
-        # Nothing is asked of the network once everything is there.
-        offline = subprocess.run([*words, "-o"], cwd=folder, capture_output=True, check=False)
-        if offline.returncode != 0:
-            _run(*words, folder=folder)
+    """One program, and each client's packages."""
+    _maven("package", f"-Dclient.version={NEWEST_JAVA}", f"-Dout={_java_folder(NEWEST_JAVA)}")
+    libraries = f"-DoutputDirectory={_java_folder(OLDEST_JAVA)}/lib"
+    _maven("dependency:copy-dependencies", "-DincludeScope=runtime", f"-Dclient.version={OLDEST_JAVA}", libraries)
+
+
+def _maven(*words):
+    command = ["mvn", "-q", "-B", *words]
+    # Nothing is asked of the network once everything is there.
+    offline = subprocess.run([*command, "-o"], cwd=SOURCES / "java", capture_output=True, check=False)
+    if offline.returncode != 0:
+        _run(*command, folder=SOURCES / "java")
 
 
 def _build_go():
@@ -129,10 +142,9 @@ def _java_folder(version):
 
 
 def _java_command(version, home):
-    folder = _java_folder(version)
     # A small machine runs several of these at once: less compiling, less memory.
     frugal = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx256m"]
-    classes = f"{folder}/program.jar:{folder}/lib/*"
+    classes = f"{_java_folder(NEWEST_JAVA)}/program.jar:{_java_folder(version)}/lib/*"
     return ["java", *frugal, f"-Duser.home={home}", "-cp", classes, "centaur.client.Program"]
 
 

@@ -31,7 +31,7 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     engine::{self, Found, Grant, Handle, Hits, Machine, batch_bytes},
-    filter::Filter,
+    filter::{Filter, Text},
     log::{
         Reader,
         record::{self, Message, Record},
@@ -181,7 +181,8 @@ fn read_places(reader: &Reader, found: &[Found], complete: bool) -> QueryMessage
 /// Those of the messages that are wanted, as many as the answer may hold; reading goes on behind them.
 fn readable(messages: Vec<(Place, Message)>, filter: &Filter, request: &ReadRequest, next_offset: u64) -> ReadResponse {
     let (mut wanted, mut bytes) = (Vec::new(), 0);
-    for (place, message) in messages.into_iter().filter(|(_, message)| filter.matches(&message.properties)) {
+    let is_wanted = |message: &Message| filter.matches(Text { head: &message.head, properties: &message.properties });
+    for (place, message) in messages.into_iter().filter(|(_, message)| is_wanted(message)) {
         bytes += u64::from(place.length);
         let is_full = wanted.len() >= request.messages_max.max(1) as usize || bytes > request.bytes_max;
         if is_full && !wanted.is_empty() {

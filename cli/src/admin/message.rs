@@ -209,6 +209,8 @@ impl Found {
             ("tag", self.system.tag.clone().unwrap_or_default()),
             ("keys", self.system.keys.join(", ")),
             ("group", self.system.message_group.clone().unwrap_or_default()),
+            ("lite topic", self.system.lite_topic.clone().unwrap_or_default()),
+            ("origin", self.origin()),
             ("properties", properties.join(", ")),
             ("size", format!("{} bytes", self.delivery.body.len())),
         ];
@@ -231,10 +233,20 @@ impl Found {
             "tag": self.system.tag,
             "keys": self.system.keys,
             "message_group": self.system.message_group,
+            "lite_topic": self.system.lite_topic,
+            "origin": self.system.dead_letter_queue.as_ref().map(|origin| {
+                json!({ "topic": origin.topic, "id": origin.message_id })
+            }),
             "properties": self.message.user_properties,
             "body": self.body_text(),
             "body_base64": self.body_text().is_none().then(|| self.body_base64()),
         })
+    }
+
+    /// Where a dead letter came from.
+    fn origin(&self) -> String {
+        let origin = self.system.dead_letter_queue.as_ref();
+        origin.map(|origin| format!("{} {}", origin.topic, origin.message_id)).unwrap_or_default()
     }
 
     fn born(&self) -> String {

@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use centaur_apis::v2::{
-    AckMessageEntry, AckMessageRequest, ClientType, Code, FilterExpression, FilterType, HeartbeatRequest, Message,
-    MessageQueue, NotifyClientTerminationRequest, QueryRouteRequest, ReceiveMessageRequest, Settings, Subscription,
-    SubscriptionEntry, receive_message_response::Content, settings::PubSub,
+    AckMessageEntry, AckMessageRequest, ClientType, Code, FilterExpression, FilterType, HeartbeatRequest,
+    LiteSubscriptionAction, Message, MessageQueue, NotifyClientTerminationRequest, QueryRouteRequest,
+    ReceiveMessageRequest, Settings, Subscription, SubscriptionEntry, SyncLiteSubscriptionRequest,
+    receive_message_response::Content, settings::PubSub,
 };
 use clap::Args;
 use serde_json::{Value, json};
@@ -32,7 +33,8 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 #[command(after_help = "Examples:
   centaur consume hello --group demo              everything there is, then end
   centaur consume hello --group demo --follow     go on until Ctrl-C
-  centaur consume orders --group audit --filter 'paid || sent' -o json")]
+  centaur consume orders --group audit --filter 'paid || sent' -o json
+  centaur consume orders --group large --sql \"amount > 1000 AND country IN ('FR', 'IT')\"")]
 pub(crate) struct Command {
     topic: String,
     #[command(flatten)]
@@ -55,6 +57,12 @@ pub(crate) struct Command {
     /// Only messages with one of these tags, such as 'a || b'
     #[arg(long, value_name = "TAGS", default_value = "*")]
     filter: String,
+    /// Subscribe to this lite topic; for groups bound to a topic of type lite; may be given again
+    #[arg(long, value_name = "NAME")]
+    lite_topic: Vec<String>,
+    /// Only messages whose properties meet this condition in SQL92, such as "a > 5 AND b = 'x'"
+    #[arg(long, value_name = "CONDITION", conflicts_with = "filter")]
+    sql: Option<String>,
     /// Messages asked for at a time
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(i32).range(1..=32))]
     batch: i32,
@@ -71,6 +79,9 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
     let mut client = command.remote.connect().await?;
     let queue = find_queue(&mut client, &command.topic).await?;
     let _session = client.introduce(command.settings()).await?;
+    if !command.lite_topic.is_empty() {
+        subscribe_lite(&mut client, &command).await?;
+    }
     let mut progress = Progress::begin(command.count);
     let outcome = {
         let mut beats = interval(HEARTBEAT_INTERVAL);
@@ -81,7 +92,7 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
             tokio::select! {
                 outcome = receiving.as_mut() => break outcome,
                 _ = tokio::signal::ctrl_c() => break Ok(()),
-                _ = beats.tick() => heartbeat(client.clone(), &command.group),
+                _ = beats.tick() => heartbeat(client.clone(), &command),
             }
         }
     };
@@ -104,14 +115,22 @@ impl Command {
             ..Subscription::default()
         };
         Settings {
-            client_type: Some(ClientType::SimpleConsumer.into()),
+            client_type: Some(self.kind().into()),
             pub_sub: Some(PubSub::Subscription(subscription)),
             ..Settings::default()
         }
     }
 
+    fn kind(&self) -> ClientType {
+        if self.lite_topic.is_empty() { ClientType::SimpleConsumer } else { ClientType::LiteSimpleConsumer }
+    }
+
     fn expression(&self) -> FilterExpression {
-        FilterExpression { r#type: FilterType::Tag.into(), expression: self.filter.clone() }
+        let (kind, expression) = match &self.sql {
+            Some(condition) => (FilterType::Sql, condition),
+            None => (FilterType::Tag, &self.filter),
+        };
+        FilterExpression { r#type: kind.into(), expression: expression.clone() }
     }
 
     /// How many messages to ask for now; 0 when enough came.
@@ -223,12 +242,36 @@ async fn acknowledge(client: &mut Client, command: &Command, messages: &[Message
     messaging::check(answer.status.as_ref())
 }
 
-/// Says that the client lives, beside what it is doing.
-fn heartbeat(mut client: Client, group: &str) {
+/// Says which lite topics the client consumes.
+async fn subscribe_lite(client: &mut Client, command: &Command) -> Result<(), Failure> {
+    let request = client.request(lite_request(command, LiteSubscriptionAction::PartialAdd), CALL_TIMEOUT);
+    let answer = client.service.sync_lite_subscription(request).await.map_err(|status| admin::failure(&status))?;
+    messaging::check(answer.into_inner().status.as_ref())
+}
+
+fn lite_request(command: &Command, action: LiteSubscriptionAction) -> SyncLiteSubscriptionRequest {
+    SyncLiteSubscriptionRequest {
+        action: action.into(),
+        topic: Some(messaging::resource(&command.topic)),
+        group: Some(messaging::resource(&command.group)),
+        lite_topic_set: command.lite_topic.clone(),
+        ..Default::default()
+    }
+}
+
+/// Says that the client lives and what it consumes, beside what it is doing.
+fn heartbeat(mut client: Client, command: &Command) {
     let request =
-        HeartbeatRequest { group: Some(messaging::resource(group)), client_type: ClientType::SimpleConsumer.into() };
+        HeartbeatRequest { group: Some(messaging::resource(&command.group)), client_type: command.kind().into() };
+    let lite = lite_request(command, LiteSubscriptionAction::CompleteAdd);
     // A lost one is made up for by the next.
-    tokio::spawn(async move { client.service.heartbeat(client.request(request, CALL_TIMEOUT)).await.map(drop) });
+    tokio::spawn(async move {
+        let beat = client.service.heartbeat(client.request(request, CALL_TIMEOUT)).await.map(drop);
+        if !lite.lite_topic_set.is_empty() {
+            client.service.sync_lite_subscription(client.request(lite, CALL_TIMEOUT)).await?;
+        }
+        beat
+    });
 }
 
 /// Says good-bye, so that nothing waits for this client.
@@ -259,6 +302,7 @@ fn message_json(message: &Message) -> Value {
         "tag": system.tag,
         "keys": system.keys,
         "message_group": system.message_group,
+        "lite_topic": system.lite_topic,
         "properties": message.user_properties,
         "body": text,
         "body_base64": text.is_none().then(|| STANDARD.encode(&message.body)),

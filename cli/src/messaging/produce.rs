@@ -9,10 +9,11 @@ use std::{
 
 use bytes::Bytes;
 use centaur_apis::v2::{
-    ClientType, Encoding, Message, MessageType, Publishing, QueryRouteRequest, SendMessageRequest, SendResultEntry,
-    Settings, SystemProperties, settings::PubSub,
+    ClientType, Encoding, EndTransactionRequest, Message, MessageType, Publishing, QueryRouteRequest,
+    SendMessageRequest, SendResultEntry, Settings, SystemProperties, TransactionResolution, TransactionSource,
+    settings::PubSub,
 };
-use clap::Args;
+use clap::{Args, ValueEnum};
 use futures_util::{Stream, StreamExt as _, stream};
 use prost_types::Timestamp;
 use serde_json::json;
@@ -23,7 +24,7 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::{
-    admin,
+    admin::{self, times::millis},
     config::values,
     exit::{Exit, Failure},
     messaging::{self, CALL_TIMEOUT, Client, Remote, progress::Progress},
@@ -76,7 +77,31 @@ pub(crate) struct Command {
     /// Becomes visible after this time
     #[arg(long, value_name = "DURATION", value_parser = values::duration, conflicts_with = "message_group")]
     delay: Option<Duration>,
+    /// Higher ones are given out first; for topics of type priority
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..), conflicts_with_all = ["message_group", "delay"])]
+    priority: Option<i32>,
+    /// Lite topic within a topic of type lite
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["message_group", "delay", "priority"])]
+    lite_topic: Option<String>,
+    /// Send in a transaction, and end it so
+    #[arg(long, value_enum, conflicts_with_all = ["message_group", "delay", "priority", "lite_topic"])]
+    transaction: Option<Ending>,
+    /// Nobody gets it when it has waited for so long
+    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    ttl: Option<Duration>,
 }
+
+/// How a transaction ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Ending {
+    Commit,
+    Rollback,
+    /// Left open: whoever produces for the topic is asked about it
+    Unknown,
+}
+
+/// The user property that says how long a message may wait, in ms.
+const TTL_PROPERTY: &str = "ttl-ms";
 
 /// Runs `centaur produce`.
 pub(crate) async fn run(command: Command) -> Result<(), Failure> {
@@ -153,26 +178,40 @@ impl Command {
         }
     }
 
+    fn kind(&self) -> MessageType {
+        if self.transaction.is_some() {
+            MessageType::Transaction
+        } else if self.delay.is_some() {
+            MessageType::Delay
+        } else if self.message_group.is_some() {
+            MessageType::Fifo
+        } else if self.priority.is_some() {
+            MessageType::Priority
+        } else if self.lite_topic.is_some() {
+            MessageType::Lite
+        } else {
+            MessageType::Normal
+        }
+    }
+
     fn message(&self, body: Bytes) -> Message {
-        let kind = match (&self.message_group, self.delay) {
-            (Some(_), _) => MessageType::Fifo,
-            (None, Some(_)) => MessageType::Delay,
-            (None, None) => MessageType::Normal,
-        };
         let now = SystemTime::now();
         let system = SystemProperties {
             tag: self.tag.clone(),
             keys: self.key.clone(),
             message_id: messaging::message_id(),
             body_encoding: Encoding::Identity.into(),
-            message_type: kind.into(),
+            message_type: self.kind().into(),
             born_timestamp: Some(Timestamp::from(now)),
             born_host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             delivery_timestamp: self.delay.map(|delay| Timestamp::from(now + delay)),
             message_group: self.message_group.clone(),
+            priority: self.priority,
+            lite_topic: self.lite_topic.clone(),
             ..SystemProperties::default()
         };
-        let user_properties: BTreeMap<_, _> = self.property.iter().cloned().collect();
+        let ttl = self.ttl.map(|ttl| (TTL_PROPERTY.to_owned(), millis(ttl).to_string()));
+        let user_properties: BTreeMap<_, _> = self.property.iter().cloned().chain(ttl).collect();
         Message {
             topic: Some(messaging::resource(&self.topic)),
             user_properties,
@@ -255,15 +294,42 @@ async fn send(mut client: Client, command: Arc<Command>, body: Bytes) -> Result<
     messaging::check(answer.status.as_ref())?;
     let entry = answer.entries.into_iter().next().unwrap_or_default();
     messaging::check(entry.status.as_ref())?;
+    if let Some(ending) = command.transaction {
+        end(&mut client, &command.topic, &entry, ending).await?;
+    }
     Ok(Sent { entry, bytes, latency })
+}
+
+async fn end(client: &mut Client, topic: &str, sent: &SendResultEntry, ending: Ending) -> Result<(), Failure> {
+    let resolution = match ending {
+        Ending::Commit => TransactionResolution::Commit,
+        Ending::Rollback => TransactionResolution::Rollback,
+        Ending::Unknown => return Ok(()),
+    };
+    let request = EndTransactionRequest {
+        topic: Some(messaging::resource(topic)),
+        message_id: sent.message_id.clone(),
+        transaction_id: sent.transaction_id.clone(),
+        resolution: resolution.into(),
+        source: TransactionSource::SourceClient.into(),
+        ..Default::default()
+    };
+    let request = client.request(request, CALL_TIMEOUT);
+    let answer = client.service.end_transaction(request).await.map_err(|status| admin::failure(&status))?.into_inner();
+    messaging::check(answer.status.as_ref())
 }
 
 fn show(output: Output, sent: &Sent) -> Result<(), Failure> {
     let ms = sent.latency.as_secs_f64() * 1000.0;
-    let (id, offset) = (&sent.entry.message_id, sent.entry.offset);
+    let SendResultEntry { message_id: id, offset, recall_handle, .. } = &sent.entry;
     match output {
-        Output::Table => output::line(&format!("{id}  offset {offset}  {ms:.2} ms")),
-        Output::Json => output::line(&json!({ "id": id, "offset": offset.to_string(), "ms": ms }).to_string()),
+        Output::Table if recall_handle.is_empty() => output::line(&format!("{id}  offset {offset}  {ms:.2} ms")),
+        Output::Table => output::line(&format!("{id}  recall handle {recall_handle}  {ms:.2} ms")),
+        Output::Json => {
+            let recall_handle = (!recall_handle.is_empty()).then_some(recall_handle);
+            let sent = json!({ "id": id, "offset": offset.to_string(), "recall_handle": recall_handle, "ms": ms });
+            output::line(&sent.to_string())
+        }
     }
 }
 

@@ -286,6 +286,10 @@ pub fn by_tag(expression: &str) -> Option<FilterExpression> {
     Some(FilterExpression { r#type: FilterType::Tag.into(), expression: expression.into() })
 }
 
+pub fn by_sql(expression: &str) -> Option<FilterExpression> {
+    Some(FilterExpression { r#type: FilterType::Sql.into(), expression: expression.into() })
+}
+
 pub fn seconds(seconds: i64) -> prost_types::Duration {
     prost_types::Duration { seconds, nanos: 0 }
 }

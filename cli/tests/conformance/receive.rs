@@ -121,8 +121,7 @@ async fn filters_are_understood_or_refused() {
     let broker = Broker::shared().await;
     broker.topic("filters").await;
     let client = broker.client("filters").await;
-    let sql = |text: &str| Some(FilterExpression { r#type: FilterType::Sql.into(), expression: text.into() });
-    for bad in [sql("a >"), sql(""), by_tag("||"), by_tag(" || ")] {
+    for bad in [by_sql("a >"), by_sql(""), by_sql(" "), by_sql("a LIKE 'x'"), by_tag("||"), by_tag(" || ")] {
         let request = ReceiveMessageRequest { filter_expression: bad.clone(), ..receive("filters", "filters") };
         let received = client.receive(request).await;
         refused(&Some(received.status), Code::IllegalFilterExpression, &["filter"]);
@@ -175,6 +174,92 @@ async fn messages_with_other_tags_are_passed_over_for_good() {
     assert_eq!(poll.await.expect("no panic").ids(), ["new"]);
     let again = client.take("tags", "tags-of-another-group", 7).await;
     assert_eq!(again.len(), 7, "other groups see every message");
+}
+
+// 61
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mistake_in_sql_is_told_with_its_place() {
+    let broker = Broker::shared().await;
+    broker.topic("mistakes").await;
+    let client = broker.client("mistakes").await;
+    let deep = format!("{}a = 1", "(".repeat(10_000));
+    for (bad, words) in [
+        ("a = 1 AND\n  b >", ["line 2, column 6", "expected"]),
+        ("a = 'open", ["line 1, column 5", "closing"]),
+        ("a BETWEEN 2 AND 1", ["line 1, column 11", "bound"]),
+        (deep.as_str(), ["line 1, column 129", "parentheses"]),
+    ] {
+        let request = ReceiveMessageRequest { filter_expression: by_sql(bad), ..receive("mistakes", "mistakes") };
+        refused(&Some(client.receive(request).await.status), Code::IllegalFilterExpression, &words);
+    }
+}
+
+// 61
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_that_sql_does_not_choose_are_passed_over_for_good() {
+    let broker = Broker::shared().await;
+    broker.put_topic(topic("chosen", 1)).await;
+    let client = broker.client("chosen").await;
+    for (id, tag, keys, properties) in [
+        ("1", "red", "k1 k2", &[("a", "6"), ("b", "x")][..]),
+        ("2", "red", "", &[("a", "5"), ("b", "x")]),
+        ("3", "red", "", &[("a", "5.5"), ("b", "x"), ("c", "it's")]),
+        ("4", "blue", "", &[("a", "6"), ("b", "x")]),
+        ("5", "red", "", &[("a", "many"), ("b", "x")]),
+        ("6", "red", "", &[("b", "x")]),
+        ("7", "red", "", &[("a", "6")]),
+        ("8", "red", "", &[("a", "1e3"), ("b", "y")]),
+        ("9", "", "", &[("a", "6"), ("b", "x")]),
+    ] {
+        let mut message = message_with("chosen", id, |s| {
+            s.tag = Some(tag.to_owned()).filter(|tag| !tag.is_empty());
+            s.keys = keys.split_whitespace().map(Into::into).collect();
+        });
+        message.user_properties = properties.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
+        client.store(vec![message]).await;
+    }
+    let condition = "a > 5 and (b = 'x' OR b IN ('y', 'z')) AND TAGS = 'red' -- and nothing else";
+    let wanted =
+        |group| ReceiveMessageRequest { filter_expression: by_sql(condition), ..receive_renewed("chosen", group) };
+    let received = client.receive(wanted("chosen")).await;
+    assert_eq!(received.ids(), ["1", "3", "8"]);
+    let handles: Vec<&str> = received.messages.iter().map(handle).collect();
+    assert_eq!(code(&client.ack("chosen", "chosen", &handles).await.status), Code::Ok);
+    // Whoever asks for everything now gets what is new, and nothing of the others.
+    let everything = client.clone();
+    let poll = tokio::spawn(async move { everything.receive(receive("chosen", "chosen")).await });
+    broker.until_parked("chosen", "chosen", 1).await;
+    client.publish("chosen", &["new"]).await;
+    assert_eq!(poll.await.expect("no panic").ids(), ["new"]);
+    for (condition, expected) in [
+        ("KEYS CONTAINS 'k2'", &["1"][..]),
+        ("c = 'it''s'", &["3"]),
+        ("a IS NULL", &["6", "new"]),
+        ("TAGS <> 'red' OR TAGS IS NULL", &["4", "9", "new"]),
+        ("NOT (a > 5)", &["2"]),
+    ] {
+        let group = format!("chosen-{}", expected[0]);
+        let request = ReceiveMessageRequest { filter_expression: by_sql(condition), ..receive("chosen", &group) };
+        assert_eq!(client.receive(request).await.ids(), expected, "{condition}");
+    }
+}
+
+// 61
+#[tokio::test(flavor = "multi_thread")]
+async fn a_poll_with_sql_waits_for_what_it_chooses() {
+    let broker = Broker::shared().await;
+    broker.topic("awaited").await;
+    let client = broker.client("awaited").await;
+    client.publish("awaited", &["other"]).await;
+    let waiting = client.clone();
+    let request = ReceiveMessageRequest { filter_expression: by_sql("a = 1"), ..receive_renewed("awaited", "awaited") };
+    let poll = tokio::spawn(async move { waiting.receive(request).await });
+    broker.until_parked("awaited", "awaited", 1).await;
+    client.publish("awaited", &["another"]).await;
+    let mut chosen = message("awaited", "chosen");
+    chosen.user_properties = [("a".to_owned(), "1".to_owned())].into();
+    client.store(vec![chosen]).await;
+    assert_eq!(poll.await.expect("no panic").ids(), ["chosen"]);
 }
 
 // 63

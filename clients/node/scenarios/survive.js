@@ -1,7 +1,7 @@
 // Sends and consumes until standard input says `stop`, whatever becomes of the server meanwhile.
-import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ConsumeResult, producer, pushConsumer } from '../clients.js';
+import { stopped } from '../input.js';
 import { numbered } from '../messages.js';
 import { describe, msSince, step, success } from '../output.js';
 
@@ -30,12 +30,10 @@ export async function survive(args) {
 }
 
 async function sendUntilStopped(args, sender) {
-  let stopped = false;
-  const lines = createInterface({ input: process.stdin });
-  lines.on('line', line => { stopped ||= line === 'stop'; });
-  lines.on('close', () => { stopped = true; });
+  let done = false;
+  stopped().then(() => { done = true; });
   const sent = new Set();
-  for (let number = 0; !stopped; number++) {
+  for (let number = 0; !done; number++) {
     try {
       const receipt = await sender.send(numbered(args.topic, args.prefix, number));
       sent.add(receipt.messageId);

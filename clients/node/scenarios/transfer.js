@@ -1,6 +1,7 @@
 // The two halves of an exchange between languages: send numbered messages, read messages of anybody.
 import { producer, simpleConsumer } from '../clients.js';
-import { fields, numbered } from '../messages.js';
+import { sendInTurn } from '../kinds.js';
+import { fields } from '../messages.js';
 import { msSince, step, success } from '../output.js';
 
 const AWAIT_MS = 6_000;
@@ -8,9 +9,9 @@ const INVISIBLE_MS = 30_000;
 
 export async function send(args) {
   const sender = await step('start', () => producer(args, [args.topic]));
-  for (let number = 0; number < args.number('count', 1); number++) {
-    const receipt = await step('sent', () => sender.send(numbered(args.topic, args.prefix, number)));
-    success('sent', { number, id: receipt.messageId });
+  const first = args.number('first', 0);
+  for (let number = first; number < first + args.number('count', 1); number++) {
+    success('sent', await step('sent', () => sendInTurn(args, sender, number)));
   }
   await step('stop', () => sender.shutdown());
   success('end');
@@ -18,6 +19,7 @@ export async function send(args) {
 
 export async function read(args) {
   const consumer = await step('start', () => simpleConsumer(args, AWAIT_MS));
+  success('ready');
   const start = performance.now();
   const ids = new Set();
   while (ids.size < args.number('expect', 1) && msSince(start) < args.number('timeout_s', 60) * 1000) {

@@ -1,7 +1,6 @@
 """Sends and consumes until standard input says `stop`, whatever becomes of the server meanwhile."""
 
 import itertools
-import sys
 import threading
 import time
 
@@ -9,6 +8,7 @@ from rocketmq import ConsumeResult
 
 import client
 import messages
+import standard_input
 from output import step, success
 
 PAUSE_S = 0.02
@@ -53,7 +53,5 @@ def _send_until_stopped(arguments, producer):
 
 
 def _await_stop(stopped):
-    for line in sys.stdin:
-        if line.strip() == "stop":
-            break
+    standard_input.await_stop()
     stopped.set()

@@ -2,21 +2,26 @@
 
 import time
 
+from rocketmq.v5.exception import LiteSubscriptionQuotaExceededException
+
 import client
+import kinds
 import messages
 from output import step, success
 
 AWAIT_S = 6
+SETTINGS_S = 5
+PAUSE_S = 0.02
 INVISIBLE_S = 30
 
 
 def send(arguments):
     with step("start"):
         producer = client.producer(arguments, [arguments.topic])
-    for number in range(arguments.number("count", 1)):
+    first = arguments.number("first", 0)
+    for number in range(first, first + arguments.number("count", 1)):
         with step("sent"):
-            receipt = producer.send(messages.numbered(arguments.topic, arguments.prefix, number))
-            success("sent", number=number, id=receipt.message_id)
+            success("sent", **kinds.send(producer, arguments, number))
     with step("stop"):
         producer.shutdown()
     success("end")
@@ -25,6 +30,34 @@ def send(arguments):
 def read(arguments):
     with step("start"):
         consumer = client.simple_consumer(arguments, AWAIT_S)
+        success("ready")
+    _read_all(arguments, consumer)
+
+
+def read_lite(arguments):
+    """The same for the lite topics in `subscribe`."""
+    with step("start"):
+        consumer = client.lite_simple_consumer(arguments, AWAIT_S)
+    with step("subscribe"):
+        for lite_topic in arguments.words("subscribe"):
+            _subscribe(consumer, lite_topic)
+        success("ready")
+    _read_all(arguments, consumer)
+
+
+def _subscribe(consumer, lite_topic):
+    """Subscribes, again while the client knows no quota: its start does not wait for the server's settings."""
+    deadline = time.monotonic() + SETTINGS_S
+    while True:
+        try:
+            return consumer.subscribe_lite(lite_topic)
+        except LiteSubscriptionQuotaExceededException:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(PAUSE_S)
+
+
+def _read_all(arguments, consumer):
     deadline = time.monotonic() + arguments.number("timeout_s", 60)
     ids = set()
     while len(ids) < arguments.number("expect", 1) and time.monotonic() < deadline:

@@ -34,6 +34,17 @@ impl Arguments {
         self.text("prefix", "rust")
     }
 
+    /// A list written with commas.
+    pub fn words<'a>(&'a self, key: &str, otherwise: &'a str) -> Vec<&'a str> {
+        self.text(key, otherwise).split(',').collect()
+    }
+
+    /// The word of a list whose turn it is at message `number`; the list begins again at its end.
+    pub fn turn<'a>(&'a self, key: &str, number: usize, otherwise: &'a str) -> &'a str {
+        let words = self.words(key, otherwise);
+        words[number % words.len()]
+    }
+
     /// A whole number; text that is none counts as not given.
     pub fn number(&self, key: &str, otherwise: usize) -> usize {
         self.settings.get(key).and_then(|value| value.parse().ok()).unwrap_or(otherwise)

@@ -6,14 +6,28 @@ use rocketmq::conf::{ClientOption, ProducerOption, SimpleConsumerOption};
 use rocketmq::error::ClientError;
 use rocketmq::model::common::{FilterExpression, FilterType};
 use rocketmq::model::message::MessageView;
+use rocketmq::model::transaction::TransactionResolution;
 use rocketmq::{Producer, SimpleConsumer};
 
 use crate::arguments::Arguments;
 
 pub async fn producer(arguments: &Arguments, topics: &[&str]) -> Result<Producer, ClientError> {
+    checked_producer(arguments, topics, |_| ()).await
+}
+
+/// A producer that commits every transaction the server asks about, after a call of `checked`.
+pub async fn checked_producer(
+    arguments: &Arguments,
+    topics: &[&str],
+    checked: impl Fn(&MessageView) + Send + Sync + 'static,
+) -> Result<Producer, ClientError> {
     let mut option = ProducerOption::default();
     option.set_topics(topics.to_vec());
-    let mut producer = Producer::new(option, common(arguments))?;
+    let checker = move |_, message| {
+        checked(&message);
+        TransactionResolution::COMMIT
+    };
+    let mut producer = Producer::new_transaction_producer(option, common(arguments), Box::new(checker))?;
     producer.start().await?;
     Ok(producer)
 }
@@ -35,8 +49,17 @@ pub async fn receive(
     topic: &str,
     invisible: Duration,
 ) -> Result<Vec<MessageView>, ClientError> {
+    receive_up_to(consumer, topic, 16, invisible).await
+}
+
+pub async fn receive_up_to(
+    consumer: &SimpleConsumer,
+    topic: &str,
+    count: i32,
+    invisible: Duration,
+) -> Result<Vec<MessageView>, ClientError> {
     let everything = FilterExpression::new(FilterType::Tag, "*");
-    consumer.receive_with(topic, &everything, 16, invisible).await
+    consumer.receive_with(topic, &everything, count, invisible).await
 }
 
 fn common(arguments: &Arguments) -> ClientOption {

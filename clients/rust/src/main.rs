@@ -2,6 +2,8 @@
 
 mod arguments;
 mod clients;
+mod input;
+mod kinds;
 mod messages;
 mod output;
 mod scenario;
@@ -35,6 +37,8 @@ async fn run(arguments: &Arguments) -> StepResult<()> {
         "unknown" => scenario::unknown::run(arguments).await,
         "send" => scenario::transfer::send(arguments).await,
         "read" => scenario::transfer::read(arguments).await,
+        "hold" => scenario::hold::run(arguments).await,
+        "transaction" => scenario::transaction::run(arguments).await,
         "survive" => scenario::survive::run(arguments).await,
         other => Err(StepFailed::new("program", format!("there is no scenario named {other}"))),
     }

@@ -4,12 +4,11 @@ use std::collections::HashMap;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use rocketmq::error::ClientError;
-use rocketmq::model::message::{Message, MessageBuilder, MessageView};
+use rocketmq::model::message::{MessageBuilder, MessageView};
 use serde_json::{Value, json};
 
 /// Message `number` of a run: text beyond ASCII everywhere, and every byte value in the odd bodies.
-pub fn numbered(topic: &str, prefix: &str, number: usize) -> Result<impl Message + 'static, ClientError> {
+pub fn numbered(topic: &str, prefix: &str, number: usize) -> MessageBuilder {
     MessageBuilder::builder()
         .set_topic(topic)
         .set_body(body(prefix, number))
@@ -19,7 +18,6 @@ pub fn numbered(topic: &str, prefix: &str, number: usize) -> Result<impl Message
             ("number".to_owned(), number.to_string()),
             ("sender".to_owned(), format!("{prefix} Grüße 世界")),
         ]))
-        .build()
 }
 
 fn body(prefix: &str, number: usize) -> Vec<u8> {
@@ -30,7 +28,7 @@ fn body(prefix: &str, number: usize) -> Vec<u8> {
     body
 }
 
-/// Every field of a received message that a sender can set or a server must add.
+/// Every field of a received message that a sender can set or a server must add, as far as this client shows it.
 pub fn fields(message: &MessageView) -> Value {
     json!({
         "id": message.message_id(),
@@ -40,5 +38,7 @@ pub fn fields(message: &MessageView) -> Value {
         "properties": message.properties(),
         "born_host": message.born_host(),
         "attempt": message.delivery_attempt(),
+        "group": message.message_group(),
+        "due_ms": message.delivery_timestamp().map(|seconds| seconds * 1000),
     })
 }

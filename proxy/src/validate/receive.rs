@@ -76,8 +76,9 @@ pub(crate) fn filter(expression: Option<&FilterExpression>) -> Result<Filter, Re
     let all = Filter { kind: Kind::All.into(), ..Default::default() };
     let Some(filter) = expression else { return Ok(all) };
     let text = filter.expression.trim();
-    if text.len() > FILTER_BYTES_MAX {
-        let message = format!("filter_expression has {} bytes; at most {FILTER_BYTES_MAX} are allowed", text.len());
+    let bytes = filter.expression.len();
+    if bytes > FILTER_BYTES_MAX {
+        let message = format!("filter_expression has {bytes} bytes; at most {FILTER_BYTES_MAX} are allowed");
         return Err(Refusal::new(Code::IllegalFilterExpression, message));
     }
     match filter.r#type() {
@@ -85,7 +86,8 @@ pub(crate) fn filter(expression: Option<&FilterExpression>) -> Result<Filter, Re
             let message = "filter_expression of type SQL is empty; give a condition";
             Err(Refusal::new(Code::IllegalFilterExpression, message))
         }
-        FilterType::Sql => Ok(Filter { kind: Kind::Sql.into(), sql: text.to_owned(), ..Default::default() }),
+        // With its blanks: what is wrong with it is told by its place.
+        FilterType::Sql => Ok(Filter { kind: Kind::Sql.into(), sql: filter.expression.clone(), ..Default::default() }),
         FilterType::Tag | FilterType::Unspecified if text.is_empty() || text == "*" => Ok(all),
         FilterType::Tag | FilterType::Unspecified => {
             let tags: Vec<String> =
@@ -175,6 +177,7 @@ mod tests {
         assert_eq!(check(FilterType::Tag, "red || green||"), Ok((Kind::Tags, tags, String::new())));
         assert_eq!(check(FilterType::Tag, " || "), Err(Code::IllegalFilterExpression));
         assert_eq!(check(FilterType::Sql, "a > 1"), Ok((Kind::Sql, vec![], "a > 1".to_owned())));
+        assert_eq!(check(FilterType::Sql, "\n a"), Ok((Kind::Sql, vec![], "\n a".to_owned())));
         assert_eq!(check(FilterType::Sql, " "), Err(Code::IllegalFilterExpression));
         let long = "a||".repeat(FILTER_BYTES_MAX / 3 + 1);
         assert_eq!(check(FilterType::Tag, &long), Err(Code::IllegalFilterExpression));

@@ -17,10 +17,11 @@ use tokio::sync::oneshot;
 
 use super::{Command, Machine, catalog, produce::topic_not_found};
 use crate::{
-    filter::Filter,
+    filter::{Filter, Text},
+    log::{BLOCK_HEADER_BYTES, record},
     metrics,
     state::{
-        index::{self, QueueKey},
+        index::{Entry, QueueKey},
         offsets,
         pop::{Hold, Reader, Row},
         select::{self, Pick, Selection, Want},
@@ -243,15 +244,15 @@ impl Machine {
             Want { filter: &ask.filter, messages: ask.messages, bytes: ask.bytes, now_ms: self.now_ms, attempts_max };
         let Some(topic) = self.state.topics.get(reader.topic) else { return Ok(Selection::default()) };
         let Some(subscription) = self.state.pop.get_mut(reader) else { return Ok(Selection::default()) };
-        let log = &self.reader;
-        let mut read = |entry: &index::Entry| {
-            let bytes = log.read(entry.lsn, entry.length).ok()?;
-            match crate::log::record::decode(&bytes) {
-                Ok((crate::log::record::Record::Message(message), _)) => Some(message.properties),
-                _ => None,
+        let (log, open, open_at) = (&self.reader, &self.body, self.log.next().plus(BLOCK_HEADER_BYTES));
+        let mut passes = |entry: &Entry| match entry.lsn.0.checked_sub(open_at.0) {
+            // Nobody can read the open block yet, and its messages are chosen as well.
+            Some(at) => {
+                usize::try_from(at).is_ok_and(|at| open.get(at..).is_none_or(|record| takes(want.filter, record)))
             }
+            None => log.read(entry.lsn, entry.length).map_or(true, |record| takes(want.filter, &record)),
         };
-        select::select(reader, subscription, topic, &mut self.state.index, &want, &mut read)
+        select::select(reader, subscription, topic, &mut self.state.index, &want, &mut passes)
             .map_err(|error| damaged(&error))
     }
 
@@ -311,7 +312,7 @@ impl Machine {
     fn grant(&self, reader: Reader, pick: Pick, visible_at_ms: u64) -> Grant {
         let handle = self.handle(reader, pick.queue, pick.offset, pick.generation);
         let Pick { entry, attempt, .. } = pick;
-        let index::Entry { lsn, length, stored_ms, .. } = entry;
+        let Entry { lsn, length, stored_ms, .. } = entry;
         Grant { lsn, length, stored_ms, handle, attempt, visible_at_ms }
     }
 
@@ -330,7 +331,7 @@ impl Machine {
     }
 
     fn parse_ask(&mut self, request: &PopRequest) -> Result<(Reader, Filter), Error> {
-        let filter = Filter::parse(request.filter.as_ref())?;
+        let filter = self.filters.parse(request.filter.as_ref())?;
         let topic = self.state.topics.named(&request.topic).ok_or_else(|| topic_not_found(&request.topic))?;
         if !topic.is_readable() {
             return Err(catalog::gives_no_messages(&topic.settings));
@@ -524,6 +525,12 @@ pub(super) enum Found {
     Held(Lease, Row),
     /// Settled already: asking again is no error.
     Finished,
+}
+
+/// Whether a filter takes the message in this record. One that cannot be read is not passed over in
+/// silence: whoever takes it meets the damage.
+fn takes(filter: &Filter, record: &[u8]) -> bool {
+    record::message_text(record).map_or(true, |(head, properties)| filter.matches(Text { head, properties }))
 }
 
 fn attempt_hash(client: &str, attempt: &str) -> u64 {

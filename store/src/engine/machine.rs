@@ -24,6 +24,7 @@ use super::{
 use crate::{
     clock::StoreTime,
     config::{Config, Flush},
+    filter,
     log::{
         self, BLOCK_HEADER_BYTES, DiskStage, Log,
         record::{self, Message, Record},
@@ -61,6 +62,7 @@ pub struct Machine {
     pub(super) now_ms: u64,
     pub(super) waiters: Waiters<Ask>,
     pub(super) watchers: Watchers,
+    pub(super) filters: filter::Cache,
     /// Subscriptions that may have something for a parked poll.
     pub(super) runnable: HashSet<Reader>,
     /// When each client with leases of its own was last heard from, store time.
@@ -71,8 +73,9 @@ pub struct Machine {
     pub(super) upkeep: super::upkeep::Schedule,
     pub(super) confirmed: Lsn,
     pub(super) facts: super::Facts,
+    /// The open block.
+    pub(super) body: BytesMut,
     time: StoreTime,
-    body: BytesMut,
     records: u32,
     /// The log has no room for what was asked last.
     no_room: bool,
@@ -110,6 +113,7 @@ impl Machine {
             store_group: parts.store_group,
             waiters: Waiters::default(),
             watchers: Watchers::default(),
+            filters: filter::Cache::default(),
             runnable: HashSet::new(),
             seen: HashMap::new(),
             housekeeper,

@@ -69,7 +69,7 @@ impl Watchers {
 impl Machine {
     /// Looks at the messages of one queue from an offset on.
     pub fn read_queue(&mut self, request: &ReadRequest) -> Result<Page, Error> {
-        let filter = Filter::parse(request.filter.as_ref())?;
+        let filter = self.filters.parse(request.filter.as_ref())?;
         if let Some(group) = self.state.groups.named(&request.group).filter(|group| group.consume_disabled) {
             return Err(catalog::may_not_consume(&group.name));
         }
@@ -87,7 +87,7 @@ impl Machine {
         let from = request.offset.max(ends.start);
         let max = match &filter {
             Filter::All => (request.messages_max as usize).clamp(1, LOOKED_AT_MAX),
-            _ => LOOKED_AT_MAX,
+            filter => (LOOKED_AT_MAX / filter.cost()).max(1),
         };
         let mut entries = Vec::new();
         self.state.index.range(key, from, max, &mut entries).map_err(|error| damaged(&error))?;

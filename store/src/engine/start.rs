@@ -3,6 +3,7 @@
 
 use std::{
     io,
+    ops::Range,
     sync::{Arc, mpsc},
     thread::JoinHandle,
     time::Instant,
@@ -23,7 +24,10 @@ use super::{COMMANDS_MAX, Command, Facts, Handle, Machine, housekeeper::run_path
 use crate::{
     clock::{Clock, StoreTime},
     config::Config,
-    log::{self, Io, Log, Options, Reader, SegmentInfo, record::Record},
+    log::{
+        self, Io, Log, Options, Reader, SegmentInfo,
+        record::{Malformed, Record},
+    },
     metrics,
     state::{
         State,
@@ -40,13 +44,13 @@ pub enum OpenError {
     #[error("{0}")]
     Name(#[from] Invalid),
     #[error(
-        "log begins at {start} but no snapshot says what came before; restore the snapshot directory, or start with --salvage and lose every group's position"
+        "log is whole from {start} on but no snapshot says what came before; restore the snapshot directory, or start with --salvage and lose every group's position"
     )]
     NoSnapshot { start: Lsn },
     #[error(
         "record at {lsn} cannot be read: {error}; restore it from a backup, or start with --salvage and lose what follows"
     )]
-    Record { lsn: Lsn, error: log::record::Malformed },
+    Record { lsn: Lsn, error: Malformed },
     #[error("log cannot be read: {0}")]
     Read(#[from] log::ReadError),
     #[error("index run cannot be made: {0}")]
@@ -150,6 +154,12 @@ fn recover(
         None if start == Lsn(0) || config.salvage => (State::default(), start),
         None => return Err(OpenError::NoSnapshot { start }),
     };
+    // What a thinned segment has lost counts only in a snapshot.
+    if let Some(thinned) = segments.iter().rfind(|segment| segment.thinned && segment.end > from)
+        && !config.salvage
+    {
+        return Err(OpenError::NoSnapshot { start: thinned.end });
+    }
     let mut replayed = 0;
     for segment in segments {
         if !segment.sealed {
@@ -179,8 +189,8 @@ fn open_or_rebuild(config: &Config, reader: &Reader, segment: &SegmentInfo) -> R
         Ok(_) => tracing::warn!(path = %path.display(), "index run belongs to another segment and is made again"),
         Err(error) => tracing::warn!(path = %path.display(), %error, "index run is made again from its segment"),
     }
-    let mut open = Open::default();
-    each_record(reader, segment.base, segment.end, &mut |lsn, length, record| {
+    let mut open = if segment.thinned { Open::of_thinned() } else { Open::default() };
+    each_record(reader, segment, segment.base..segment.end, &mut |lsn, length, record| {
         open.push_record(lsn, length, record);
     })?;
     open.write(&path, segment.base, segment.end)?;
@@ -190,33 +200,50 @@ fn open_or_rebuild(config: &Config, reader: &Reader, segment: &SegmentInfo) -> R
 /// Indexes what the snapshot knows of the open segment: one that was sealed, and is open again
 /// because the log was cut behind it, has no run, and its messages are not replayed.
 fn index_before(state: &mut State, reader: &Reader, segment: &SegmentInfo, from: Lsn) -> Result<(), OpenError> {
-    each_record(reader, segment.base, from.min(segment.end), &mut |lsn, length, record| {
+    each_record(reader, segment, segment.base..from.min(segment.end), &mut |lsn, length, record| {
         state.index_record(lsn, length, record);
     })
 }
 
 fn replay(state: &mut State, reader: &Reader, from: Lsn, segment: &SegmentInfo) -> Result<u64, OpenError> {
     let mut records = 0;
-    each_record(reader, from, segment.end, &mut |lsn, length, record| {
+    each_record(reader, segment, from..segment.end, &mut |lsn, length, record| {
         state.apply(lsn, length, record, segment.sealed);
         records += 1;
     })?;
     Ok(records)
 }
 
-fn each_record(reader: &Reader, from: Lsn, to: Lsn, each: &mut dyn FnMut(Lsn, u32, &Record)) -> Result<(), OpenError> {
+/// Gives the records of a segment within a range that begins and ends with blocks; of a thinned one
+/// those that are left.
+fn each_record(
+    reader: &Reader,
+    segment: &SegmentInfo,
+    range: Range<Lsn>,
+    each: &mut dyn FnMut(Lsn, u32, &Record),
+) -> Result<(), OpenError> {
     let mut malformed = None;
-    reader.scan(from, to, &mut |block| {
-        for record in log::records(block.first_record, &block.body) {
-            match record {
-                Ok((lsn, length, record)) => each(lsn, length, &record),
-                Err(error) => {
-                    malformed = Some(OpenError::Record { lsn: block.lsn, error });
-                    return Err(log::Stop);
-                }
-            }
+    let mut give = |lsn, record: Result<(Lsn, u32, Record), Malformed>| match record {
+        Ok((lsn, length, record)) => {
+            each(lsn, length, &record);
+            Ok(())
         }
-        Ok(())
-    })?;
+        Err(error) => {
+            malformed = Some(OpenError::Record { lsn, error });
+            Err(log::Stop)
+        }
+    };
+    if segment.thinned {
+        reader.live_records(segment.base, &mut |lsn, bytes| {
+            if !range.contains(&lsn) {
+                return Ok(());
+            }
+            log::records(lsn, &bytes).try_for_each(|record| give(lsn, record))
+        })?;
+    } else {
+        reader.scan(range.start, range.end, &mut |block| {
+            log::records(block.first_record, &block.body).try_for_each(|record| give(block.lsn, record))
+        })?;
+    }
     malformed.map_or(Ok(()), Err)
 }

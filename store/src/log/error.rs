@@ -58,6 +58,15 @@ pub enum Failure {
 pub enum ReadError {
     #[error("LSN {at} is before the log's first, {start}")]
     Gone { at: Lsn, start: Lsn },
+    /// Its segment was thinned, and it was not among the records to keep.
+    #[error("the record at LSN {at} is gone from {}", path.display())]
+    Retired { at: Lsn, path: PathBuf },
+    /// See [`super::Reader::live_records`].
+    #[error("{}, where LSN {at} is, is thinned and has no blocks", path.display())]
+    Thinned { at: Lsn, path: PathBuf },
+    /// See [`super::Reader::scan`].
+    #[error("{} is not thinned", path.display())]
+    NotThinned { path: PathBuf },
     #[error("LSN {at} is not before the end of what may be read, {end}")]
     Beyond { at: Lsn, end: Lsn },
     #[error("no whole block or record is at LSN {at} in {}", path.display())]

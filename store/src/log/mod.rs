@@ -6,10 +6,12 @@
 
 mod block;
 mod error;
+mod forward;
 mod identity;
 pub mod io;
 mod metrics;
 mod page;
+mod part;
 mod position;
 mod reader;
 pub mod record;
@@ -18,6 +20,8 @@ mod segment;
 mod space;
 mod survey;
 mod tail;
+mod thin;
+mod thinning;
 mod walk;
 mod writer;
 
@@ -37,6 +41,7 @@ pub use io::{Disk, Io};
 pub use reader::Reader;
 pub use recovery::open;
 pub use space::DiskStage;
+pub use thinning::{ThinError, Thinned, Thinning};
 pub use writer::{Appended, Log};
 
 /// Settings of a log.
@@ -87,4 +92,8 @@ pub struct SegmentInfo {
     pub first_store_ms: u64,
     /// Store time of its last block, ms; that of the block before it without blocks.
     pub last_store_ms: u64,
+    /// Only some of its records are left.
+    pub thinned: bool,
+    /// Bytes of its file.
+    pub bytes_on_disk: u64,
 }

@@ -12,6 +12,7 @@ pub(super) const PAGE_BYTES: u64 = PAGE as u64;
 pub(super) const FORMAT: u32 = 1;
 const HEADER_MAGIC: [u8; 8] = *b"CENTSEGH";
 const FOOTER_MAGIC: [u8; 8] = *b"CENTSEGF";
+const THIN_MAGIC: [u8; 8] = *b"CENTTHIN";
 const CRC_AT: usize = PAGE - 4;
 
 /// What a segment is; written before the file has its name.
@@ -32,6 +33,19 @@ pub(super) struct Footer {
     pub records: u64,
     /// Store time of the first block, ms.
     pub first_store_ms: u64,
+}
+
+/// What a thinned segment is, what it held, and what is left of that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Thin {
+    /// Bytes of the file.
+    pub file_bytes: u64,
+    /// Where the segment begins.
+    pub start: Tip,
+    /// What it held before it was thinned.
+    pub contents: Footer,
+    /// Records that are left.
+    pub live: u64,
 }
 
 impl Header {
@@ -68,6 +82,28 @@ impl Footer {
             records: fields.next()?,
             first_store_ms: fields.next()?,
         })
+    }
+}
+
+impl Thin {
+    pub(super) fn encode(&self, log_id: &[u8; 16]) -> Vec<u8> {
+        let mut page = Page::new(THIN_MAGIC, log_id);
+        page.put(self.file_bytes);
+        page.put_tip(&self.start);
+        page.put_tip(&self.contents.end);
+        page.put(self.contents.records);
+        page.put(self.contents.first_store_ms);
+        page.put(self.live);
+        page.finish()
+    }
+
+    /// Reads a page of this log; none if it is not one.
+    pub(super) fn decode(bytes: &[u8; PAGE], log_id: &[u8; 16]) -> Option<Self> {
+        let mut fields = fields(bytes, THIN_MAGIC, log_id)?;
+        let (file_bytes, start, end) = (fields.next()?, tip(&mut fields)?, tip(&mut fields)?);
+        let (records, first_store_ms) = (fields.next()?, fields.next()?);
+        let contents = Footer { end, base: start.lsn, records, first_store_ms };
+        Some(Self { file_bytes, start, contents, live: fields.next()? })
     }
 }
 
@@ -129,6 +165,9 @@ mod tests {
         let end = Tip { lsn: Lsn(4096), index: 7, chain: 77, term: Term(3), store_ms: 500 };
         let header = Header { file_bytes: 65_536, start: end };
         let footer = Footer { end, base: Lsn(96), records: 21, first_store_ms: 400 };
+        let thin = Thin { file_bytes: 9000, start: Tip { lsn: Lsn(96), ..end }, contents: footer, live: 3 };
+        let thin_page: [u8; PAGE] = thin.encode(&log).try_into().expect("a page");
+        assert_eq!(Thin::decode(&thin_page, &log), Some(thin));
         let header_page: [u8; PAGE] = header.encode(&log).try_into().expect("a page");
         let footer_page: [u8; PAGE] = footer.encode(&log).try_into().expect("a page");
         assert_eq!(Header::decode(&header_page, &log), Some(header));
@@ -142,6 +181,7 @@ mod tests {
             };
             assert_eq!(Header::decode(&flip(header_page), &log), None, "bit {bit}");
             assert_eq!(Footer::decode(&flip(footer_page), &log), None, "bit {bit}");
+            assert_eq!(Thin::decode(&flip(thin_page), &log), None, "bit {bit}");
         }
     }
 }

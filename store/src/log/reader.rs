@@ -5,7 +5,7 @@ use std::{
     hint, io,
     ops::Range,
     sync::{
-        Arc, PoisonError, RwLock, RwLockReadGuard,
+        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -17,9 +17,11 @@ use super::{
     block::{BLOCK_HEADER_BYTES, BlockView},
     error::{ReadError, Stop},
     metrics,
+    part::Part,
     record::{self, ALIGNMENT, HEADER_BYTES},
-    segment::Segment,
+    segment::{Home, Segment},
     tail::Tail,
+    thin,
     walk::Walk,
 };
 
@@ -38,13 +40,14 @@ const MEMORY_PAGE: usize = 4096;
 
 /// Reads records and blocks. Clones read the same log.
 #[derive(Clone, Debug)]
-pub struct Reader(Arc<Shared>);
+pub struct Reader(pub(super) Arc<Shared>);
 
 /// What the writer tells the readers.
 #[derive(Debug)]
 pub(super) struct Shared {
+    pub home: Home,
     /// Oldest first; never empty.
-    pub segments: RwLock<Vec<Arc<Segment>>>,
+    pub segments: RwLock<Vec<Part>>,
     pub tail: RwLock<Tail>,
     /// Older ranges that were read from the disk lately, the latest last.
     pub warm: RwLock<VecDeque<Range<Lsn>>>,
@@ -52,6 +55,10 @@ pub(super) struct Shared {
     pub confirmed: AtomicU64,
     /// Where the log ended when this process opened it.
     pub opened_at: Lsn,
+    /// Held by who thins a segment.
+    pub thinning: Mutex<()>,
+    /// Held while a thinned file gets its name, and while the files of a segment are removed.
+    pub names: Mutex<()>,
 }
 
 impl Reader {
@@ -64,16 +71,16 @@ impl Reader {
     /// Units: `length` as [`super::records`] tells it, padding included.
     /// Shape: a slice of a block in memory or of the mapping; nothing is copied, and what it lies in
     /// is kept while the slice is.
-    /// Errors: `Beyond` the confirmed end; `Gone` with its segment; `Damaged`, never wrong bytes.
+    /// Errors: `Beyond` the confirmed end; `Gone` with its segment; `Retired` from it; `Damaged`,
+    /// never wrong bytes.
     pub fn read(&self, at: Lsn, length: u32) -> Result<Bytes, ReadError> {
         let length = length as usize;
         self.check_confirmed(at, length)?;
         if let Some(bytes) = self.0.tail().get(at, length) {
-            return if is_record(&bytes) { Ok(bytes) } else { Err(self.damaged(at)) };
+            return if record::has_its_length(&bytes) { Ok(bytes) } else { Err(self.damaged(at)) };
         }
         let bytes = self.read_file(at, length)?;
-        let is_whole = is_record(&bytes) && record::verify(&bytes).is_ok();
-        if is_whole { Ok(bytes) } else { Err(self.damaged(at)) }
+        if record::is_whole(&bytes) { Ok(bytes) } else { Err(self.damaged(at)) }
     }
 
     /// The bytes the record at `at` takes, padding included, by its own header.
@@ -100,18 +107,27 @@ impl Reader {
         if self.is_warm(at) {
             return;
         }
-        let Ok((_, end)) = self.segment_of(at) else { return };
-        let end = end.0.min(self.0.confirmed.load(Ordering::Acquire)).min(at.0 + WARM_BYTES);
-        let length = usize::try_from(end.saturating_sub(at.0)).unwrap_or_default();
-        let Ok(bytes) = self.read_file(at, length) else { return };
-        bytes.iter().step_by(MEMORY_PAGE).for_each(|byte| {
-            hint::black_box(*byte);
-        });
+        let Ok((part, end)) = self.part_of(at) else { return };
+        let end = match &part {
+            Part::Whole(_) => self.warm_whole(at, end.min(self.confirmed())),
+            Part::Thinned(thin) => thin.warm(at, WARM_BYTES).ok(),
+        };
+        let Some(end) = end else { return };
         let mut warm = self.0.warm.write().unwrap_or_else(PoisonError::into_inner);
-        warm.push_back(at..Lsn(end));
+        warm.push_back(at..end);
         if warm.len() > WARM_RANGES {
             warm.pop_front();
         }
+    }
+
+    fn warm_whole(&self, at: Lsn, end: Lsn) -> Option<Lsn> {
+        let end = end.min(at.plus(WARM_BYTES));
+        let length = usize::try_from(end.0.saturating_sub(at.0)).unwrap_or_default();
+        let bytes = self.read_file(at, length).ok()?;
+        bytes.iter().step_by(MEMORY_PAGE).for_each(|byte| {
+            hint::black_box(*byte);
+        });
+        Some(end)
     }
 
     fn is_warm(&self, at: Lsn) -> bool {
@@ -123,7 +139,7 @@ impl Reader {
     /// are written but not yet confirmed are among them: this is for replay and for index runs.
     ///
     /// Units: `from` is where a block begins; blocks that begin before `to` are given.
-    /// Errors: `Damaged` where a block should be and is not.
+    /// Errors: `Damaged` where a block should be and is not; `Thinned` where none are any more.
     pub fn scan(
         &self,
         from: Lsn,
@@ -133,12 +149,15 @@ impl Reader {
         let to = to.min(self.0.written());
         let mut at = from;
         while at < to {
-            let (segment, end) = self.segment_of(at)?;
+            let (part, end) = self.part_of(at)?;
+            let Part::Whole(segment) = &part else {
+                return Err(ReadError::Thinned { at, path: part.path().to_owned() });
+            };
             let stop = to.min(end);
-            let walk = Walk::from(Arc::clone(&segment), at, end);
-            let mut walk = walk.map_err(|error| self.failed(&segment, at, error))?;
+            let walk = Walk::from(Arc::clone(segment), at, end);
+            let mut walk = walk.map_err(|error| self.failed(&part, at, error))?;
             while at < stop {
-                let block = walk.next().map_err(|error| self.failed(&segment, at, error))?;
+                let block = walk.next().map_err(|error| self.failed(&part, at, error))?;
                 let Some(block) = block else { return Err(self.damaged(at)) };
                 let (lsn, first_record) = (at, at.plus(BLOCK_HEADER_BYTES));
                 let (term, store_ms) = (block.header.term, block.header.store_ms);
@@ -151,31 +170,74 @@ impl Reader {
         Ok(at)
     }
 
+    /// Gives every record that is left of a thinned segment, verified, in order, with its padding.
+    ///
+    /// Units: `base` is where the segment begins.
+    /// Errors: `NotThinned`; `Damaged`, with the segment's base if it is not known which record is.
+    pub fn live_records(
+        &self,
+        base: Lsn,
+        each: &mut dyn FnMut(Lsn, Bytes) -> Result<(), Stop>,
+    ) -> Result<(), ReadError> {
+        let (part, _) = self.part_of(base)?;
+        let Part::Thinned(thin) = &part else { return Err(ReadError::NotThinned { path: part.path().to_owned() }) };
+        let mut damaged = None;
+        let read = thin.each(&mut |at, bytes| {
+            if record::is_whole(&bytes) {
+                return each(at, bytes);
+            }
+            damaged = Some(at);
+            Err(Stop)
+        });
+        read.map_err(|error| self.failed(&part, base, error))?;
+        damaged.map_or(Ok(()), |at| Err(self.damaged(at)))
+    }
+
+    pub(super) fn confirmed(&self) -> Lsn {
+        Lsn(self.0.confirmed.load(Ordering::Acquire))
+    }
+
     fn check_confirmed(&self, at: Lsn, length: usize) -> Result<(), ReadError> {
-        let end = Lsn(self.0.confirmed.load(Ordering::Acquire));
+        let end = self.confirmed();
         let is_below = at.0.checked_add(length as u64).is_some_and(|read_end| read_end <= end.0);
         if is_below { Ok(()) } else { Err(ReadError::Beyond { at, end }) }
     }
 
     fn read_file(&self, at: Lsn, length: usize) -> Result<Bytes, ReadError> {
-        let (segment, end) = self.segment_of(at)?;
+        let (part, end) = self.part_of(at)?;
         if (length as u64) > end.0 - at.0 {
             return Err(self.damaged(at));
         }
-        let is_mapped = self.is_mapped(&segment);
-        let read = if is_mapped { segment.read_mapped(at, length) } else { segment.read(at, length) };
-        read.map_err(|error| self.failed(&segment, at, error))
+        self.read_part(&part, at, length)
+    }
+
+    /// Bytes of a segment that was looked up a moment ago.
+    pub(super) fn read_part(&self, part: &Part, at: Lsn, length: usize) -> Result<Bytes, ReadError> {
+        let read = match part {
+            Part::Whole(segment) if self.is_mapped(segment) => segment.read_mapped(at, length).map(Some),
+            Part::Whole(segment) => segment.read(at, length).map(Some),
+            Part::Thinned(thin) => thin.read(at, length),
+        };
+        match read {
+            Ok(Some(bytes)) => Ok(bytes),
+            Ok(None) => Err(ReadError::Retired { at, path: part.path().to_owned() }),
+            // Its file went because it was thinned since: that happens once.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.is_thinned_since(part) => {
+                self.read_file(at, length)
+            }
+            Err(error) => Err(self.failed(part, at, error)),
+        }
     }
 
     /// The segment that holds a place, and where it ends.
-    fn segment_of(&self, at: Lsn) -> Result<(Arc<Segment>, Lsn), ReadError> {
+    pub(super) fn part_of(&self, at: Lsn) -> Result<(Part, Lsn), ReadError> {
         let written = self.0.written();
         let segments = self.0.segments();
-        let after = segments.partition_point(|segment| segment.base() <= at);
-        let start = segments.first().map_or(written, |segment| segment.base());
-        let segment = after.checked_sub(1).and_then(|i| segments.get(i)).ok_or(ReadError::Gone { at, start })?;
-        let end = segments.get(after).map_or(written, |next| next.base());
-        if at < end { Ok((Arc::clone(segment), end)) } else { Err(ReadError::Beyond { at, end }) }
+        let after = segments.partition_point(|part| part.base() <= at);
+        let start = segments.first().map_or(written, Part::base);
+        let part = after.checked_sub(1).and_then(|i| segments.get(i)).ok_or(ReadError::Gone { at, start })?;
+        let end = segments.get(after).map_or(written, Part::base);
+        if at < end { Ok((part.clone(), end)) } else { Err(ReadError::Beyond { at, end }) }
     }
 
     fn is_mapped(&self, segment: &Segment) -> bool {
@@ -184,18 +246,25 @@ impl Reader {
         segments.get(newest).is_some_and(|first| segment.base() >= first.base())
     }
 
-    fn failed(&self, segment: &Segment, at: Lsn, error: io::Error) -> ReadError {
-        let start = self.0.segments().first().map_or(at, |oldest| oldest.base());
-        if error.kind() == io::ErrorKind::NotFound && start > segment.base() {
-            return ReadError::Gone { at, start };
-        }
-        metrics::failed("read");
-        ReadError::Io { path: segment.path.clone(), error }
+    fn is_thinned_since(&self, part: &Part) -> bool {
+        !part.is_thinned() && self.part_of(part.base()).is_ok_and(|(now, _)| now.is_thinned())
     }
 
-    fn damaged(&self, at: Lsn) -> ReadError {
+    pub(super) fn failed(&self, part: &Part, at: Lsn, error: io::Error) -> ReadError {
+        let start = self.0.segments().first().map_or(at, Part::base);
+        if error.kind() == io::ErrorKind::NotFound && start > part.base() {
+            return ReadError::Gone { at, start };
+        }
+        if part.is_thinned() && thin::is_damage(&error) {
+            return self.damaged(at);
+        }
+        metrics::failed("read");
+        ReadError::Io { path: part.path().to_owned(), error }
+    }
+
+    pub(super) fn damaged(&self, at: Lsn) -> ReadError {
         metrics::damaged();
-        let path = self.segment_of(at).map(|(segment, _)| segment.path.clone()).unwrap_or_default();
+        let path = self.part_of(at).map(|(part, _)| part.path().to_owned()).unwrap_or_default();
         ReadError::Damaged { at, path }
     }
 }
@@ -206,11 +275,20 @@ impl Shared {
     }
 
     /// Adds a segment behind the others; the one that is no longer among the newest is unmapped.
-    pub(super) fn add_segment(&self, segment: Arc<Segment>) {
+    pub(super) fn add_segment(&self, segment: Part) {
         let mut segments = self.segments.write().unwrap_or_else(PoisonError::into_inner);
         segments.push(segment);
-        if let Some(old) = segments.len().checked_sub(MAPPED_SEGMENTS + 1) {
-            segments[old].unmap();
+        let old = segments.len().checked_sub(MAPPED_SEGMENTS + 1);
+        if let Some(Part::Whole(old)) = old.and_then(|old| segments.get(old)) {
+            old.unmap();
+        }
+    }
+
+    /// Has another form of a segment take its place.
+    pub(super) fn replace(&self, part: Part) {
+        let mut segments = self.segments.write().unwrap_or_else(PoisonError::into_inner);
+        if let Ok(i) = segments.binary_search_by_key(&part.base(), Part::base) {
+            segments[i] = part;
         }
     }
 
@@ -225,16 +303,11 @@ impl Shared {
         self.written.store(written.0, Ordering::Release);
     }
 
-    fn segments(&self) -> RwLockReadGuard<'_, Vec<Arc<Segment>>> {
+    pub(super) fn segments(&self) -> RwLockReadGuard<'_, Vec<Part>> {
         self.segments.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn tail(&self) -> RwLockReadGuard<'_, Tail> {
         self.tail.read().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Whether the bytes have exactly the length their header claims.
-fn is_record(bytes: &[u8]) -> bool {
-    record::length(bytes).is_ok_and(|length| length <= bytes.len() && bytes.len() - length < ALIGNMENT)
 }

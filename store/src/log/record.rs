@@ -1,6 +1,8 @@
 //! The bytes of one record: a message in a fixed layout, or a control event as protobuf.
 //! Layout: docs/format.md.
 
+use std::ops::Range;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use centaur_apis::{
     fields::{self, system},
@@ -155,38 +157,74 @@ impl Message {
             HALF => Place::Half,
             _ => return Err(Malformed::Contents),
         };
+        let parts = Parts::of(flags, payload)?;
+        let fixed = &payload[..MESSAGE_FIXED_BYTES - HEADER_BYTES];
+        let hashes = payload[parts.key_hashes].chunks_exact(8);
+        Ok(Self {
+            topic: u32_at(fixed, 0),
+            queue: u32_at(fixed, 4),
+            place: place(u64_at(fixed, 8)),
+            stored_ms: u64_at(fixed, 16),
+            ttl_ms: if parts.ttl.is_empty() { 0 } else { u64_at(&payload[parts.ttl], 0) },
+            tag_hash: u64_at(fixed, 24),
+            group_hash: u64_at(fixed, 32),
+            key_hashes: hashes.map(|hash| u64_at(hash, 0)).collect(),
+            head: payload.slice(parts.head),
+            properties: payload.slice(parts.properties),
+            body: payload.slice(parts.body),
+        })
+    }
+}
+
+/// Where the parts of a message lie in its payload; `ttl` is empty when there is none.
+struct Parts {
+    key_hashes: Range<usize>,
+    ttl: Range<usize>,
+    head: Range<usize>,
+    properties: Range<usize>,
+    body: Range<usize>,
+}
+
+impl Parts {
+    fn of(flags: u8, payload: &[u8]) -> Result<Self, Malformed> {
         let fixed = payload.get(..MESSAGE_FIXED_BYTES - HEADER_BYTES).ok_or(Malformed::Truncated)?;
-        let u32_at = |at: usize| u32::from_le_bytes([fixed[at], fixed[at + 1], fixed[at + 2], fixed[at + 3]]);
-        let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
-        let [head, properties, body] = [40, 44, 48].map(|at| u32_at(at) as usize);
         let keys = usize::from(u16::from_le_bytes([fixed[52], fixed[53]]));
         let mut at = fixed.len();
         let mut take = |length: usize| {
             let end = at.checked_add(length).filter(|end| *end <= payload.len()).ok_or(Malformed::Truncated)?;
-            let part = payload.slice(at..end);
+            let part = at..end;
             at = end;
             Ok(part)
         };
-        let hashes = take(8 * keys)?;
-        let key_hashes =
-            hashes.chunks_exact(8).map(|c| u64::from_le_bytes(c.try_into().expect("eight bytes"))).collect();
-        let ttl_ms = match flags & HAS_TTL {
-            0 => 0,
-            _ => u64::from_le_bytes(take(8)?.as_ref().try_into().expect("eight bytes")),
-        };
         Ok(Self {
-            topic: u32_at(0),
-            queue: u32_at(4),
-            place: place(u64_at(8)),
-            stored_ms: u64_at(16),
-            ttl_ms,
-            tag_hash: u64_at(24),
-            group_hash: u64_at(32),
-            key_hashes,
-            head: take(head)?,
-            properties: take(properties)?,
-            body: take(body)?,
+            key_hashes: take(8 * keys)?,
+            ttl: take(if flags & HAS_TTL == 0 { 0 } else { 8 })?,
+            head: take(u32_at(fixed, 40) as usize)?,
+            properties: take(u32_at(fixed, 44) as usize)?,
+            body: take(u32_at(fixed, 48) as usize)?,
         })
+    }
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
+}
+
+/// The encoded head and system properties of a message whose checksum was verified before, or that
+/// has not left memory; nothing else of it is looked at.
+pub fn message_text(bytes: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
+    let length = length(bytes)?;
+    let payload = bytes.get(HEADER_BYTES..length).ok_or(Malformed::Truncated)?;
+    match bytes[8] {
+        KIND_MESSAGE => {
+            let parts = Parts::of(bytes[9], payload)?;
+            Ok((&payload[parts.head], &payload[parts.properties]))
+        }
+        kind => Err(Malformed::Kind(kind)),
     }
 }
 
@@ -218,6 +256,16 @@ pub fn verify(bytes: &[u8]) -> Result<usize, Malformed> {
     }
     let stored = u32::from_le_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]);
     if checksum(&bytes[8..length]) == stored { Ok(length) } else { Err(Malformed::Checksum) }
+}
+
+/// Whether the bytes are one record with its padding, and its checksum matches.
+pub(super) fn is_whole(bytes: &[u8]) -> bool {
+    has_its_length(bytes) && verify(bytes).is_ok()
+}
+
+/// Whether the bytes have exactly the length their header claims.
+pub(super) fn has_its_length(bytes: &[u8]) -> bool {
+    length(bytes).is_ok_and(|length| length <= bytes.len() && bytes.len() - length < ALIGNMENT)
 }
 
 /// The length a record's header claims, without padding, within what a record may have.
@@ -331,6 +379,20 @@ mod tests {
             assert_eq!(decode(&bytes), Ok((record, bytes.len())));
         }
         assert_eq!(encode(&records()[0]).len(), message().encoded_len());
+    }
+
+    #[test]
+    fn the_text_of_a_message_is_found_without_the_rest() {
+        for record in records() {
+            let bytes = encode(&record);
+            let Record::Message(message) = record else {
+                assert_eq!(message_text(&bytes), Err(Malformed::Kind(KIND_CONTROL)));
+                continue;
+            };
+            assert_eq!(message_text(&bytes), Ok((&message.head[..], &message.properties[..])));
+            let length = bytes.len() - ALIGNMENT;
+            assert!((0..length).all(|cut| message_text(&bytes[..cut]).is_err()));
+        }
     }
 
     #[test]

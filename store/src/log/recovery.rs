@@ -14,10 +14,12 @@ use super::{
     error::{Context as _, OpenError},
     identity::{self, Identity},
     io::{Io, Lock, LockGuard},
+    part::Part,
     position::{self, Cut, Position, PositionFile},
     segment::{self, Home, Segment},
     space::Space,
     survey::{Survey, bases, survey},
+    thin,
     writer::{self, Log, Recovered},
 };
 
@@ -44,6 +46,7 @@ pub fn open(options: Options, io: Arc<dyn Io>) -> Result<Opened, OpenError> {
     let found = survey(&home, position.durable.max(clean_end.unwrap_or_default()))?;
     let found = decide(found, salvage)?;
     recoverer.remove_clean_marker(was_clean)?;
+    recoverer.remove_leftovers(&found)?;
     let cut = recoverer.cut(&found, position)?;
     recoverer.make_durable(&found)?;
     let slots = recoverer.slots;
@@ -133,6 +136,33 @@ impl Recoverer<'_> {
         self.home.io.sync_dir(&self.home.dir).context("sync", &self.home.dir)
     }
 
+    /// Removes the form of a segment that does not count where a crash left both, and what was left
+    /// of a thinned one that was being written.
+    fn remove_leftovers(&self, found: &Survey) -> Result<(), OpenError> {
+        let log_dir = self.home.dir.join("log");
+        let names = self.home.io.list(&log_dir).context("list", &log_dir)?;
+        let is_leftover = |name: &String| {
+            let has_part = |base: Lsn, is_thinned| {
+                let found_at = found.segments.binary_search_by_key(&base, |one| one.part.base());
+                found_at.is_ok_and(|i| found.segments[i].part.is_thinned() == is_thinned)
+            };
+            name.ends_with(thin::UNFINISHED)
+                || segment::base_of(name, segment::SUFFIX).is_some_and(|base| has_part(base, true))
+                || segment::base_of(name, thin::SUFFIX).is_some_and(|base| has_part(base, false))
+        };
+        let leftovers: Vec<_> = names.into_iter().filter(is_leftover).collect();
+        if leftovers.is_empty() {
+            return Ok(());
+        }
+        // The name of the form that counts may not be durable yet.
+        self.home.io.sync_dir(&log_dir).context("sync", &log_dir)?;
+        for name in leftovers {
+            tracing::info!(name, "leftover of an interrupted thinning is removed");
+            remove_if_there(&*self.home.io, &log_dir.join(name))?;
+        }
+        self.home.io.sync_dir(&log_dir).context("sync", &log_dir)
+    }
+
     /// Cuts what cannot be kept: first the intent, then the work, so that it is never half done.
     fn cut(&mut self, found: &Survey, position: Position) -> Result<Option<(Lsn, u64)>, OpenError> {
         let Some(cut) = found.cut() else { return Ok(None) };
@@ -146,43 +176,56 @@ impl Recoverer<'_> {
     }
 
     /// Removes the segments behind the cut, newest first, and makes the rest of its own zero. The
-    /// file keeps its length, so that no mapping of it ever faults.
+    /// file keeps its length, so that no mapping of it ever faults. A thinned segment has no rest.
     fn carry_out(&self, cut: Cut) -> Result<(), OpenError> {
-        let behind: Vec<_> =
-            bases(&*self.home.io, &self.home.dir)?.into_iter().filter(|base| *base > cut.segment).collect();
+        let io = &*self.home.io;
+        let behind: Vec<_> = bases(io, &self.home.dir)?.into_iter().filter(|base| *base > cut.segment).collect();
         for base in behind.into_iter().rev() {
-            remove_if_there(&*self.home.io, &segment::run_path(&self.home.dir, base))?;
-            remove_if_there(&*self.home.io, &segment::path(&self.home.dir, base))?;
+            for path in segment::paths(&self.home.dir, base) {
+                remove_if_there(io, &path)?;
+            }
         }
+        let log_dir = self.home.dir.join("log");
+        io.sync_dir(&log_dir).context("sync", &log_dir)?;
+        let path = segment::path(&self.home.dir, cut.segment);
+        let problem = "the segment of an unfinished cut is damaged";
+        match Part::load(self.home, cut.segment).context("read", &path)? {
+            Some(Part::Whole(segment)) if cut.at >= segment.base() && cut.at <= segment.limit() => {
+                self.zero_from(&segment, cut.at)
+            }
+            Some(Part::Thinned(thin)) if cut.at == thin.contents.end.lsn => Ok(()),
+            _ => Err(OpenError::Damaged { path, at: cut.at, problem }),
+        }
+    }
+
+    fn zero_from(&self, segment: &Segment, at: Lsn) -> Result<(), OpenError> {
         // The run of a segment that is open again would not know what comes.
-        remove_if_there(&*self.home.io, &segment::run_path(&self.home.dir, cut.segment))?;
+        remove_if_there(&*self.home.io, &segment::run_path(&self.home.dir, segment.base()))?;
         let log_dir = self.home.dir.join("log");
         self.home.io.sync_dir(&log_dir).context("sync", &log_dir)?;
-        let path = segment::path(&self.home.dir, cut.segment);
-        let opened = Segment::load(self.home, cut.segment).context("read", &path)?;
-        let problem = "the segment of an unfinished cut is damaged";
-        let damaged = || OpenError::Damaged { path: path.clone(), at: cut.at, problem };
-        let segment =
-            opened.filter(|segment| cut.at >= segment.base() && cut.at <= segment.limit()).ok_or_else(damaged)?;
-        let from = segment.position(cut.at);
-        let file = segment.file().context("open", &path)?;
-        file.zero(from, segment.header.file_bytes - from).context("zero", &path)?;
-        file.sync().context("sync", &path)
+        let from = segment.position(at);
+        let file = segment.file().context("open", &segment.path)?;
+        file.zero(from, segment.header.file_bytes - from).context("zero", &segment.path)?;
+        file.sync().context("sync", &segment.path)
     }
 
     /// Writes and syncs again what is not proven to be on the disk: the page cache may show bytes
-    /// that never got there, and marked them clean when a sync failed.
+    /// that never got there, and marked them clean when a sync failed. A thinned segment was synced
+    /// before it had its name.
     fn make_durable(&mut self, found: &Survey) -> Result<(), OpenError> {
         let Some((last, before)) = found.segments.split_last() else { return Ok(()) };
         for one in before.iter().filter(|one| !one.sealed) {
-            tracing::warn!(base_lsn = one.segment.base().0, "footer was damaged and is written again");
-            one.segment.write_footer(&one.contents, &self.home.log_id).context("write", &one.segment.path)?;
+            let Part::Whole(segment) = &one.part else { continue };
+            tracing::warn!(base_lsn = segment.base().0, "footer was damaged and is written again");
+            segment.write_footer(&one.contents, &self.home.log_id).context("write", &segment.path)?;
         }
-        let path = &last.segment.path;
-        if last.sealed && found.cut().is_none() {
-            last.segment.write_footer(&last.contents, &self.home.log_id).context("write", path)?;
-        } else if found.durable < found.tip.lsn {
-            rewrite(&last.segment, found.durable.max(last.segment.base()), found.tip.lsn).context("rewrite", path)?;
+        if let Part::Whole(segment) = &last.part {
+            let path = &segment.path;
+            if last.sealed && found.cut().is_none() {
+                segment.write_footer(&last.contents, &self.home.log_id).context("write", path)?;
+            } else if found.durable < found.tip.lsn {
+                rewrite(segment, found.durable.max(segment.base()), found.tip.lsn).context("rewrite", path)?;
+            }
         }
         self.write_position(Position { durable: found.tip.lsn, confirmed: found.tip.lsn, cut: None })
     }

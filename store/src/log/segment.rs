@@ -16,9 +16,10 @@ use super::{
     block::{self, BLOCK_HEADER_BYTES},
     io::{File, Io},
     page::{self, PAGE, PAGE_BYTES},
+    thin,
 };
 
-const SUFFIX: &str = ".seg";
+pub(super) const SUFFIX: &str = ".seg";
 /// A file this small holds no block worth having.
 pub(super) const FILE_BYTES_MIN: u64 = 64 << 10;
 
@@ -181,8 +182,13 @@ pub(super) fn run_path(dir: &Path, base: Lsn) -> PathBuf {
     dir.join("log").join(format!("{:020}.idx", base.0))
 }
 
-/// The base in a segment's file name; none if the name is not one.
-pub(super) fn base_of(name: &str) -> Option<Lsn> {
-    let digits = name.strip_suffix(SUFFIX).filter(|digits| digits.len() == 20)?;
+/// Every file a segment may have, in the order in which they are removed.
+pub(super) fn paths(dir: &Path, base: Lsn) -> [PathBuf; 3] {
+    [run_path(dir, base), path(dir, base), thin::path(dir, base)]
+}
+
+/// The base in the name of a file with this ending; none if the name is not one.
+pub(super) fn base_of(name: &str, suffix: &str) -> Option<Lsn> {
+    let digits = name.strip_suffix(suffix).filter(|digits| digits.len() == 20)?;
     digits.parse().ok().map(Lsn)
 }

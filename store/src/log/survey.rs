@@ -1,14 +1,18 @@
 //! Looks at the files of a log, without writing, and says where it truly ends and whether anything
 //! that was synced is missing.
 //!
-//! Sealed segments are known by their first and last pages. The blocks of the open one are walked.
+//! Sealed segments are known by their first and last pages, thinned ones by their first. The blocks of the open one are walked.
 //! What does not validate at the end is a torn tail if nothing shows that it had been synced:
 //! before a sync, pages reach the disk in any order. It is damage if a later block, or the SYNC
 //! file, says that the log was durable beyond it. A later block's word that more was *confirmed*
 //! is not evidence by itself: without sync on every block, a log may honestly confirm what a power
 //! failure then takes.
 
-use std::{io, path::Path, sync::Arc};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use centaur_apis::units::Lsn;
 
@@ -18,9 +22,11 @@ use super::{
     error::{Context as _, OpenError},
     io::{File, Io},
     page::Footer,
+    part::Part,
     position::Cut,
     record::ALIGNMENT,
     segment::{self, Home, Segment},
+    thin,
     walk::Walk,
 };
 
@@ -46,21 +52,23 @@ pub(super) struct Survey {
 /// One segment as it was found.
 #[derive(Debug)]
 pub(super) struct Surveyed {
-    pub segment: Arc<Segment>,
+    pub part: Part,
     /// What its footer says, or should say.
     pub contents: Footer,
-    /// Its footer is whole.
+    /// Its footer is whole, or it is thinned.
     pub sealed: bool,
 }
 
 impl Surveyed {
     pub(super) fn info(&self, sealed: bool) -> SegmentInfo {
         SegmentInfo {
-            base: self.segment.base(),
+            base: self.part.base(),
             end: self.contents.end.lsn,
             sealed,
             first_store_ms: self.contents.first_store_ms,
             last_store_ms: self.contents.end.store_ms,
+            thinned: self.part.is_thinned(),
+            bytes_on_disk: self.part.file_bytes(),
         }
     }
 }
@@ -70,7 +78,7 @@ impl Survey {
     pub(super) fn cut(&self) -> Option<Cut> {
         let last = self.segments.last()?;
         let is_needed = self.dropped_bytes > 0 || !self.dropped.is_empty();
-        is_needed.then(|| Cut { at: self.tip.lsn, segment: last.segment.base() })
+        is_needed.then(|| Cut { at: self.tip.lsn, segment: last.part.base() })
     }
 }
 
@@ -100,38 +108,44 @@ pub(super) fn survey(home: &Home, durable: Lsn) -> Result<Survey, OpenError> {
 pub(super) fn bases(io: &dyn Io, dir: &Path) -> Result<Vec<Lsn>, OpenError> {
     let log_dir = dir.join("log");
     let names = io.list(&log_dir).context("list", &log_dir)?;
-    let mut bases: Vec<_> = names.iter().filter_map(|name| segment::base_of(name)).collect();
+    let base_of =
+        |name: &String| segment::base_of(name, segment::SUFFIX).or_else(|| segment::base_of(name, thin::SUFFIX));
+    let mut bases: Vec<_> = names.iter().filter_map(base_of).collect();
     bases.sort_unstable();
+    bases.dedup();
     Ok(bases)
 }
 
 impl Survey {
     /// Adds one more segment; the inner error says why it cannot follow.
     fn add(&mut self, home: &Home, base: Lsn) -> Result<Result<(), OpenError>, OpenError> {
-        let path = segment::path(&home.dir, base);
+        let path = named(home, base);
         let damaged = |at, path: &Path, problem| Ok(Err(OpenError::Damaged { path: path.to_owned(), at, problem }));
-        let Some(segment) = Segment::load(home, base).context("read", &path)? else {
+        let Some(part) = Part::load(home, base).context("read", &path)? else {
             return damaged(base, &path, "the first page of the segment is damaged");
         };
         if let Some(last) = self.segments.last()
-            && segment.header.start != self.tip
+            && part.start() != self.tip
         {
             return match last.sealed {
                 true if base > self.tip.lsn => damaged(self.tip.lsn, &path, "the segment before this one is missing"),
                 true => damaged(self.tip.lsn, &path, "the segment does not continue the one before"),
-                false => damaged(self.tip.lsn, &last.segment.path, "synced blocks are missing or damaged"),
+                false => damaged(self.tip.lsn, last.part.path(), "synced blocks are missing or damaged"),
             };
         }
-        let segment = Arc::new(segment);
-        let footer = segment.read_footer(&home.log_id).context("read", &path)?;
-        let sealed = footer.is_some();
-        let (contents, durable) = match footer {
-            Some(footer) => (footer, footer.end.lsn),
-            None => walk(&segment).context("read", &path)?,
+        let (contents, durable, sealed) = match &part {
+            Part::Whole(segment) => match segment.read_footer(&home.log_id).context("read", &path)? {
+                Some(footer) => (footer, footer.end.lsn, true),
+                None => {
+                    let (contents, durable) = walk(segment).context("read", &path)?;
+                    (contents, durable, false)
+                }
+            },
+            Part::Thinned(thin) => (thin.contents, thin.contents.end.lsn, true),
         };
         self.tip = contents.end;
         self.durable = durable;
-        self.segments.push(Surveyed { segment, contents, sealed });
+        self.segments.push(Surveyed { part, contents, sealed });
         Ok(Ok(()))
     }
 
@@ -139,19 +153,23 @@ impl Survey {
     fn look_behind_the_end(&mut self, home: &Home, durable: Lsn) -> Result<(), OpenError> {
         let end = self.tip.lsn;
         let mut claimed = durable;
-        if let Some(last) = self.segments.last().filter(|last| !last.sealed) {
-            let leftovers = leftovers(&last.segment, end).context("read", &last.segment.path)?;
+        let open = self.segments.last().filter(|last| !last.sealed);
+        if let Some(Surveyed { part: Part::Whole(segment), .. }) = open {
+            let leftovers = leftovers(segment, end).context("read", &segment.path)?;
             claimed = claimed.max(leftovers.durable);
             self.dropped_bytes = leftovers.bytes;
         }
         for &base in &self.dropped {
-            let path = segment::path(&home.dir, base);
-            let bytes = home.io.open(&path).and_then(|file| file.bytes()).context("read", &path)?;
-            self.dropped_bytes += bytes;
+            for path in [segment::path(&home.dir, base), thin::path(&home.dir, base)] {
+                match home.io.open(&path).and_then(|file| file.bytes()) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    bytes => self.dropped_bytes += bytes.context("read", &path)?,
+                }
+            }
         }
         if claimed > end && self.damage.is_none() {
             let (path, problem) = match self.segments.last() {
-                Some(last) if !last.sealed => (last.segment.path.clone(), "synced blocks are missing or damaged"),
+                Some(last) if !last.sealed => (last.part.path().to_owned(), "synced blocks are missing or damaged"),
                 _ => (segment::path(&home.dir, end), "the segment is missing"),
             };
             self.damage = Some(OpenError::Damaged { path, at: end, problem });
@@ -159,6 +177,12 @@ impl Survey {
         self.durable = self.durable.max(claimed.min(end));
         Ok(())
     }
+}
+
+/// The file that stands for a segment when neither form of it is sound.
+fn named(home: &Home, base: Lsn) -> PathBuf {
+    let (whole, thinned) = (segment::path(&home.dir, base), thin::path(&home.dir, base));
+    if home.io.open(&whole).is_ok() { whole } else { thinned }
 }
 
 /// Walks a segment to its last whole block; also says what was durable by its blocks' word.

@@ -1,5 +1,4 @@
-//! Reads the blocks of one segment in order, by call and in large steps, checking everything that
-//! can be checked.
+//! Reads the blocks of one segment in order, checking everything that can be checked.
 
 use std::{io, sync::Arc};
 
@@ -8,25 +7,20 @@ use centaur_apis::units::Lsn;
 
 use super::{
     block::{HEADER, Header, Tip},
-    io::File,
+    forward::Forward,
     record::checksum,
     segment::Segment,
 };
 
-/// Bytes read at a time.
-const STEP: usize = 1 << 20;
-
 /// A walk over a segment's blocks.
 pub(super) struct Walk {
     segment: Arc<Segment>,
-    file: Arc<dyn File>,
+    forward: Forward,
     at: Lsn,
     end: Lsn,
     /// What the next block has to continue; none before the first block of a walk that begins
     /// inside a segment.
     tip: Option<Tip>,
-    buffer: Bytes,
-    buffer_at: Lsn,
 }
 
 /// A block that passed every check.
@@ -40,14 +34,14 @@ pub(super) struct Block {
 impl Walk {
     /// Walks a whole segment, up to `end`.
     pub(super) fn whole(segment: Arc<Segment>, end: Lsn) -> io::Result<Self> {
-        let (at, tip, file) = (segment.base(), Some(segment.header.start), segment.file()?);
-        Ok(Self { segment, file, at, end, tip, buffer: Bytes::new(), buffer_at: at })
+        let (at, tip, forward) = (segment.base(), Some(segment.header.start), Forward::new(segment.file()?));
+        Ok(Self { segment, forward, at, end, tip })
     }
 
     /// Walks from a block inside a segment, up to `end`.
     pub(super) fn from(segment: Arc<Segment>, at: Lsn, end: Lsn) -> io::Result<Self> {
         let whole = Self::whole(segment, end)?;
-        Ok(if at == whole.at { whole } else { Self { at, tip: None, buffer_at: at, ..whole } })
+        Ok(if at == whole.at { whole } else { Self { at, tip: None, ..whole } })
     }
 
     /// The next block; none where no block follows.
@@ -81,19 +75,10 @@ impl Walk {
 
     /// Bytes of the log, if they lie before the end of the walk.
     fn bytes(&mut self, at: Lsn, length: usize) -> io::Result<Option<Bytes>> {
-        let left = self.end.0.saturating_sub(at.0);
-        if (length as u64) > left {
+        if (length as u64) > self.end.0.saturating_sub(at.0) {
             return Ok(None);
         }
-        let skipped = usize::try_from(at.0 - self.buffer_at.0).unwrap_or(usize::MAX);
-        if self.buffer.len().saturating_sub(skipped) < length {
-            let step = usize::try_from(left).map_or(STEP, |left| left.min(STEP)).max(length);
-            let mut bytes = vec![0; step];
-            self.file.read_exact_at(&mut bytes, self.segment.position(at))?;
-            self.buffer = bytes.into();
-            self.buffer_at = at;
-            return Ok(Some(self.buffer.slice(..length)));
-        }
-        Ok(Some(self.buffer.slice(skipped..skipped + length)))
+        let (position, end) = (self.segment.position(at), self.segment.position(self.end));
+        self.forward.bytes(position, length, end).map(Some)
     }
 }

@@ -5,7 +5,7 @@ use std::{
     io::{self, IoSlice},
     path::{Path, PathBuf},
     sync::{
-        Arc, RwLock,
+        Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Instant,
@@ -21,13 +21,15 @@ use super::{
     io::{File, LockGuard, is_full},
     metrics,
     page::{self, Footer},
+    part::Part,
     position::{Position, PositionFile},
     reader::{Reader, Shared},
     record::checksum,
     segment::{self, Home, Segment},
     space::{DiskStage, Space, Spare},
-    survey::Survey,
+    survey::{Survey, Surveyed},
     tail::Tail,
+    thinning::Thinned,
 };
 
 /// Says that the log was closed in order.
@@ -80,28 +82,31 @@ impl Log {
     pub(super) fn start(recovered: Recovered, tail_bytes: usize) -> Result<(Self, Reader), OpenError> {
         let Recovered { home, mut found, slots, space, lock, was_cut } = recovered;
         let tip = found.tip;
-        let last_is_open = found.segments.last().is_some_and(|last| !last.sealed || was_cut);
-        let kept = if last_is_open { found.segments.pop() } else { None };
-        let (open, file, contents) = match kept {
-            Some(last) => {
-                let file = last.segment.file().context("open", &last.segment.path)?;
-                (last.segment, file, last.contents)
+        // Nothing is appended to what is thinned.
+        let is_open = |last: &mut Surveyed| !last.part.is_thinned() && (!last.sealed || was_cut);
+        let (open, file, contents) = match found.segments.pop_if(is_open) {
+            Some(Surveyed { part: Part::Whole(segment), contents, .. }) => {
+                let file = segment.file().context("open", &segment.path)?;
+                (segment, file, contents)
             }
-            None => {
+            _ => {
                 let made = space.take().and_then(|spare| make_segment(&home, spare, tip));
                 let (open, file) = made.map_err(|error| no_segment(&home.dir, space.segment_bytes(), error))?;
                 (open, file, empty(tip))
             }
         };
         let sealed: VecDeque<_> = found.segments.iter().map(|one| one.info(true)).collect();
-        let segments = found.segments.into_iter().map(|one| one.segment).chain([Arc::clone(&open)]).collect();
+        let segments = found.segments.into_iter().map(|one| one.part).chain([Part::Whole(Arc::clone(&open))]).collect();
         let shared = Arc::new(Shared {
+            home: home.clone(),
             segments: RwLock::new(segments),
             tail: RwLock::new(Tail::new(tail_bytes)),
             written: AtomicU64::new(tip.lsn.0),
             confirmed: AtomicU64::new(tip.lsn.0),
             opened_at: tip.lsn,
             warm: RwLock::default(),
+            thinning: Mutex::default(),
+            names: Mutex::default(),
         });
         let log = Self {
             home,
@@ -240,31 +245,55 @@ impl Log {
         self.sealed.push_back(sealed);
         (self.open, self.file) = (segment, file);
         self.contents = empty(tip);
-        self.shared.add_segment(Arc::clone(&self.open));
+        self.shared.add_segment(Part::Whole(Arc::clone(&self.open)));
         tracing::info!(base_lsn = sealed.base.0, end_lsn = sealed.end.0, "segment sealed");
         Ok(sealed)
     }
 
     /// Removes the oldest segment if it is the one that begins at `base`: first its index run, then
-    /// the segment. One that has gone already is no error, and the open one stays.
+    /// what there is of its own. One that has gone already is no error, and the open one stays.
     ///
     /// Errors: `Removal`, which may be tried again.
     pub fn remove_oldest(&mut self, base: Lsn) -> Result<(), Failure> {
         if self.sealed.front().is_none_or(|oldest| oldest.base != base) {
             return Ok(());
         }
-        for path in [segment::run_path(&self.home.dir, base), segment::path(&self.home.dir, base)] {
-            match self.home.io.remove(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(removal(path, error)),
+        {
+            let _names = self.shared.names.lock().unwrap_or_else(PoisonError::into_inner);
+            self.remove_files(&segment::paths(&self.home.dir, base))?;
+            self.shared.forget_oldest();
+        }
+        self.sealed.pop_front();
+        self.space.look_again();
+        Ok(())
+    }
+
+    /// Has a thinned file take the place of its segment, whose own file is removed. What was read
+    /// stays valid. A segment that has gone already is no error.
+    ///
+    /// Errors: `Removal`: the file that is not needed is still there. Doing it again, or the next
+    /// start, removes it.
+    pub fn adopt_thinned(&mut self, thinned: &Thinned) -> Result<(), Failure> {
+        let base = thinned.base();
+        let Some(info) = self.sealed.iter_mut().find(|info| info.base == base) else { return Ok(()) };
+        (info.thinned, info.bytes_on_disk) = (true, thinned.bytes_on_disk());
+        self.shared.replace(Part::Thinned(Arc::clone(&thinned.thin)));
+        self.remove_files(&[segment::path(&self.home.dir, base)])?;
+        self.space.look_again();
+        tracing::info!(base_lsn = base.0, bytes_on_disk = thinned.bytes_on_disk(), "segment thinned");
+        Ok(())
+    }
+
+    /// Removes files that may be gone already, durably.
+    fn remove_files(&self, paths: &[PathBuf]) -> Result<(), Failure> {
+        for path in paths {
+            match self.home.io.remove(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(removal(path.clone(), error)),
                 _ => {}
             }
         }
         let log_dir = self.home.dir.join("log");
-        self.home.io.sync_dir(&log_dir).map_err(|error| removal(log_dir, error))?;
-        self.sealed.pop_front();
-        self.shared.forget_oldest();
-        self.space.look_again();
-        Ok(())
+        self.home.io.sync_dir(&log_dir).map_err(|error| removal(log_dir, error))
     }
 
     /// Ends the log in order: the next start will find that nothing was left undone.
@@ -346,6 +375,8 @@ impl Log {
             sealed,
             first_store_ms: self.contents.first_store_ms,
             last_store_ms: self.contents.end.store_ms,
+            thinned: false,
+            bytes_on_disk: self.open.header.file_bytes,
         }
     }
 

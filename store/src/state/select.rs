@@ -1,8 +1,6 @@
 //! Which messages a consumer gets next: fresh ones and redeliveries in fair turns, bounded in
 //! messages, bytes and work. It only chooses; the lease is a record of the log.
 
-use bytes::Bytes;
-
 use super::{
     index::{Entry, Index, QueueKey, RunError},
     pop::{Reader, Subscription},
@@ -10,7 +8,8 @@ use super::{
 };
 use crate::filter::Filter;
 
-/// Index entries looked at for one answer; a filter that passes over more goes on in the next turn.
+/// Index entries looked at for one answer, each counted at the cost of the filter; what passes over
+/// more goes on in the next turn.
 const EXAMINED_MAX: usize = 2000;
 /// Index entries read at once.
 const CHUNK: usize = 64;
@@ -89,7 +88,7 @@ fn refill(subscription: &mut Subscription, topic: &Topic) {
 
 /// Chooses the next messages of a subscription.
 ///
-/// `read` gives the encoded system properties of a message, for filters that look at them.
+/// `passes` says whether the filter takes a message, for filters that have to look at it.
 /// Errors: an index run that cannot be read.
 pub fn select(
     reader: Reader,
@@ -97,7 +96,7 @@ pub fn select(
     topic: &Topic,
     index: &mut Index,
     want: &Want<'_>,
-    read: &mut dyn FnMut(&Entry) -> Option<Bytes>,
+    passes: &mut dyn FnMut(&Entry) -> bool,
 ) -> Result<Selection, RunError> {
     let mut selection = Selection::default();
     let mut bytes = want.bytes;
@@ -108,7 +107,7 @@ pub fn select(
     let owed = if due.peek().is_some() { subscription.turn.owed.saturating_add(messages) } else { 0 };
     let quota = (owed / REDELIVERY_SHARE) as usize;
     take_redeliveries(&mut selection, &mut due, quota.min(want.messages), &mut bytes);
-    let fresh = select_fresh(reader, subscription, topic, index, want, read, &mut selection, &mut bytes);
+    let fresh = select_fresh(reader, subscription, topic, index, want, passes, &mut selection, &mut bytes);
     if fresh.is_err() {
         // Queues were taken out of the ring and nothing was leased: all are looked at again.
         subscription.turn.seen = None;
@@ -173,7 +172,7 @@ fn select_fresh(
     topic: &Topic,
     index: &mut Index,
     want: &Want<'_>,
-    read: &mut dyn FnMut(&Entry) -> Option<Bytes>,
+    passes: &mut dyn FnMut(&Entry) -> bool,
     selection: &mut Selection,
     bytes: &mut u64,
 ) -> Result<(), RunError> {
@@ -200,7 +199,7 @@ fn select_fresh(
         }
         let key = QueueKey { topic: reader.topic, queue };
         let scan = Scan { key, from, end: ends.end };
-        let run = scan_queue(scan, index, want, read, selection, bytes, &mut examined)?;
+        let run = scan_queue(scan, index, want, passes, selection, bytes, &mut examined)?;
         let drained = run.fetch_end >= ends.end;
         if run.fetch_end > from {
             selection.fresh.push(run);
@@ -228,7 +227,7 @@ fn scan_queue(
     scan: Scan,
     index: &mut Index,
     want: &Want<'_>,
-    read: &mut dyn FnMut(&Entry) -> Option<Bytes>,
+    passes: &mut dyn FnMut(&Entry) -> bool,
     selection: &Selection,
     bytes: &mut u64,
     examined: &mut usize,
@@ -254,8 +253,8 @@ fn scan_queue(
             if enough {
                 return Ok(run);
             }
-            *examined += 1;
-            if matches(want.filter, &entry, read) {
+            *examined += want.filter.cost();
+            if matches(want.filter, &entry, passes) {
                 let some = before + run.picks.len() > 0;
                 if some && u64::from(entry.length) > *bytes {
                     *bytes = 0;
@@ -270,12 +269,11 @@ fn scan_queue(
     Ok(run)
 }
 
-fn matches(filter: &Filter, entry: &Entry, read: &mut dyn FnMut(&Entry) -> Option<Bytes>) -> bool {
+fn matches(filter: &Filter, entry: &Entry, passes: &mut dyn FnMut(&Entry) -> bool) -> bool {
     if !filter.needs_text() {
         return true;
     }
-    // A message that cannot be read is not passed over in silence: whoever takes it meets the damage.
-    filter.may_match(entry.tag_hash) && read(entry).is_none_or(|properties| filter.matches(&properties))
+    filter.may_match(entry.tag_hash) && passes(entry)
 }
 
 /// Whether the answer has room for one more message; the first always fits.

@@ -29,7 +29,7 @@ pub async fn run(arguments: &Arguments) -> StepResult<()> {
 
 async fn send(arguments: &Arguments, producer: &Producer) -> StepResult<()> {
     let sending = Instant::now();
-    let message = messages::numbered(arguments.topic(), arguments.prefix(), 0).in_step("send")?;
+    let message = messages::numbered(arguments.topic(), arguments.prefix(), 0).build().in_step("send")?;
     let receipt = producer.send(message).await.in_step("send")?;
     success("send", json!({ "id": receipt.message_id(), "ms": ms_since(sending) }));
     Ok(())

@@ -1,6 +1,8 @@
 //! What the program can be asked to do: one file per scenario.
 
 pub mod basic;
+pub mod hold;
 pub mod survive;
+pub mod transaction;
 pub mod transfer;
 pub mod unknown;

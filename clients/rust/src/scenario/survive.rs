@@ -7,13 +7,12 @@ use std::time::{Duration, Instant};
 
 use rocketmq::{Producer, SimpleConsumer};
 use serde_json::json;
-use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::arguments::Arguments;
 use crate::output::{InStep, StepResult, success};
-use crate::{clients, messages};
+use crate::{clients, input, messages};
 
 const PAUSE: Duration = Duration::from_millis(20);
 const POLL: Duration = Duration::from_secs(6);
@@ -58,7 +57,8 @@ async fn send_until_stopped(arguments: &Arguments, producer: Arc<Producer>) -> H
 
 /// This client panics where it cannot reach the server, so every call is a task of its own.
 async fn send_one(arguments: &Arguments, producer: &Arc<Producer>, number: usize) -> Result<String, String> {
-    let message = messages::numbered(arguments.topic(), arguments.prefix(), number).map_err(|e| e.to_string())?;
+    let message = messages::numbered(arguments.topic(), arguments.prefix(), number).build();
+    let message = message.map_err(|error| error.to_string())?;
     let producer = Arc::clone(producer);
     let sent = tokio::spawn(async move { producer.send(message).await });
     let receipt = sent.await.map_err(|panic| panic.to_string())?.map_err(|error| error.to_string())?;
@@ -90,12 +90,7 @@ async fn take_once(consumer: Arc<SimpleConsumer>, topic: String, taken: Ids) -> 
 fn stop_signal() -> watch::Receiver<bool> {
     let (tell, stopped) = watch::channel(false);
     tokio::spawn(async move {
-        let mut lines = BufReader::new(tokio::io::stdin()).lines();
-        while let Ok(Some(line)) = lines.next_line().await {
-            if line == "stop" {
-                break;
-            }
-        }
+        input::stopped().await;
         tell.send_replace(true);
     });
     stopped

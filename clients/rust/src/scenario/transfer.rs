@@ -7,17 +7,16 @@ use serde_json::json;
 
 use crate::arguments::Arguments;
 use crate::output::{InStep, StepResult, success};
-use crate::{clients, messages};
+use crate::{clients, kinds, messages};
 
 const POLL: Duration = Duration::from_secs(6);
 const INVISIBLE: Duration = Duration::from_secs(30);
 
 pub async fn send(arguments: &Arguments) -> StepResult<()> {
     let producer = clients::producer(arguments, &[arguments.topic()]).await.in_step("start")?;
-    for number in 0..arguments.number("count", 1) {
-        let message = messages::numbered(arguments.topic(), arguments.prefix(), number).in_step("sent")?;
-        let receipt = producer.send(message).await.in_step("sent")?;
-        success("sent", json!({ "number": number, "id": receipt.message_id() }));
+    let first = arguments.number("first", 0);
+    for number in first..first + arguments.number("count", 1) {
+        success("sent", kinds::send_in_turn(arguments, &producer, number).await?);
     }
     producer.shutdown().await.in_step("stop")?;
     success("end", json!({}));
@@ -26,6 +25,7 @@ pub async fn send(arguments: &Arguments) -> StepResult<()> {
 
 pub async fn read(arguments: &Arguments) -> StepResult<()> {
     let consumer = clients::simple_consumer(arguments, POLL).await.in_step("start")?;
+    success("ready", json!({}));
     let deadline = Instant::now() + arguments.seconds("timeout_s", 60);
     let mut ids = HashSet::new();
     while ids.len() < arguments.number("expect", 1) && Instant::now() < deadline {

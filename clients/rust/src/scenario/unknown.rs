@@ -10,7 +10,7 @@ use crate::{clients, messages};
 
 pub async fn run(arguments: &Arguments) -> StepResult<()> {
     let producer = clients::producer(arguments, &[]).await.in_step("start")?;
-    let message = messages::numbered(arguments.topic(), arguments.prefix(), 0).in_step("unknown")?;
+    let message = messages::numbered(arguments.topic(), arguments.prefix(), 0).build().in_step("unknown")?;
     let sending = Instant::now();
     match producer.send(message).await {
         Ok(_) => Err(StepFailed::new("unknown", "the message was accepted")),

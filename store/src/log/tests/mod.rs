@@ -21,6 +21,8 @@ mod disk;
 mod failures;
 mod full;
 mod random;
+mod thinned;
+mod thinned_lives;
 
 const SEGMENT_BYTES: u64 = 64 << 10;
 const DIR: &str = "/data";

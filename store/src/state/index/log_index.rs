@@ -109,7 +109,7 @@ impl Index {
         if !found.offsets.contains(&offset) {
             return Ok(None);
         }
-        found.run.entry(found.position_of(offset)).map(Some)
+        found.run.entry(found.position_of(offset))
     }
 
     /// Appends up to `max` messages of the queue in order, from the first one at or after `from`
@@ -119,14 +119,19 @@ impl Index {
         let mut from = from;
         if let Some(known) = self.queues.get(&queue).filter(|known| from < known.end) {
             for piece in known.piece_of(from)..known.pieces.len() {
-                let left = wanted - out.len();
-                if left == 0 {
-                    return Ok(());
-                }
                 let Some(found) = self.found(known, piece) else { continue };
-                let start = found.position_of(from.max(found.offsets.start));
-                let count = u32::try_from(left).unwrap_or(u32::MAX).min(found.positions.end - start);
-                found.run.entries(start..start + count, from.max(found.offsets.start), out)?;
+                let mut offset = from.max(found.offsets.start);
+                // Again when some of them are gone.
+                while offset < found.offsets.end {
+                    let left = u32::try_from(wanted - out.len()).unwrap_or(u32::MAX);
+                    if left == 0 {
+                        return Ok(());
+                    }
+                    let start = found.position_of(offset);
+                    let count = left.min(found.positions.end - start);
+                    found.run.entries(start..start + count, offset, out)?;
+                    offset += u64::from(count);
+                }
             }
             from = known.end;
         }

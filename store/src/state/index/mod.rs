@@ -43,7 +43,8 @@ pub struct Entry {
     pub has_ttl: bool,
 }
 
-/// The messages of one queue in one segment: `count` of them, offsets without a gap.
+/// The messages of one queue in one segment: `count` of them, offsets without a gap. Those that
+/// are gone from a thinned segment count as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stretch {
     pub queue: QueueKey,
@@ -109,6 +110,19 @@ impl Packed {
 
     fn stored_ms(&self) -> u64 {
         short_at(&self.0, 6)
+    }
+
+    /// What stands for a message that is gone, behind this one in its queue. It has this one's time,
+    /// so that a queue stays sorted by time.
+    fn gone(&self) -> Self {
+        let mut bytes = [0; ENTRY_BYTES];
+        bytes[6..12].copy_from_slice(&self.0[6..12]);
+        Self(bytes)
+    }
+
+    /// No record is without bytes.
+    fn is_gone(&self) -> bool {
+        u32_at(&self.0, 12) == 0
     }
 }
 

@@ -33,6 +33,8 @@ pub struct Open {
     origin: Lsn,
     count: u64,
     last_ms: u64,
+    /// Some of its messages are gone.
+    is_thinned: bool,
     columns: HashMap<QueueKey, Column>,
     sorted_keys: Vec<Vec<Key>>,
     /// Keys in the order they came.
@@ -49,9 +51,16 @@ struct Column {
 }
 
 impl Open {
+    /// The index of a thinned segment, to be made again: offsets that do not come are gone, and
+    /// look-ups pass them over.
+    pub fn of_thinned() -> Self {
+        Self { is_thinned: true, ..Self::default() }
+    }
+
     /// Adds one message. A message that is already there is passed over.
     ///
-    /// Shape: messages come in log order, the offsets of a queue without a gap.
+    /// Shape: messages come in log order, the offsets of a queue without a gap, save in a thinned
+    /// segment.
     pub fn push(&mut self, queue: QueueKey, offset: u64, entry: Entry, key_hashes: &[u64]) {
         if self.count == 0 {
             self.origin = entry.lsn;
@@ -67,7 +76,11 @@ impl Open {
         if offset < end {
             return;
         }
-        assert_eq!(offset, end, "offsets of a queue have no gap");
+        assert!(offset == end || self.is_thinned, "offsets of a queue have no gap");
+        for _ in end..offset {
+            self.bytes += column.push_gone();
+            self.count += 1;
+        }
         self.bytes += column.push(entry.pack(self.origin));
         self.count += 1;
         self.last_ms = self.last_ms.max(entry.stored_ms);
@@ -128,7 +141,7 @@ impl Open {
         self.bytes
     }
 
-    /// Messages in it.
+    /// Messages in it, those included that are gone.
     pub fn count(&self) -> u64 {
         self.count
     }
@@ -142,7 +155,7 @@ impl Open {
     pub fn get(&self, queue: QueueKey, offset: u64) -> Option<Entry> {
         let column = self.columns.get(&queue)?;
         let at = usize::try_from(offset.checked_sub(column.first)?).ok()?;
-        column.get(at).map(|packed| packed.unpack(self.origin))
+        column.get(at).filter(|packed| !packed.is_gone()).map(|packed| packed.unpack(self.origin))
     }
 
     /// Appends up to `max` messages of the queue, from the first one at or after `from` on.
@@ -150,10 +163,9 @@ impl Open {
         let Some(column) = self.columns.get(&queue) else { return };
         let skipped = from.saturating_sub(column.first);
         let start = usize::try_from(skipped).map_or(column.len(), |at| at.min(column.len()));
-        let end = column.len().min(start.saturating_add(max));
-        let offsets = column.first + start as u64..;
-        let entries = (start..end).filter_map(|at| column.get(at)).map(|packed| packed.unpack(self.origin));
-        out.extend(offsets.zip(entries));
+        let places = (start..column.len()).filter_map(|at| Some((at, column.get(at)?)));
+        let there = places.filter(|(_, packed)| !packed.is_gone()).take(max);
+        out.extend(there.map(|(at, packed)| (column.first + at as u64, packed.unpack(self.origin))));
     }
 
     /// The offset of the queue's first message with store time `ms` or later.
@@ -247,8 +259,18 @@ impl Column {
         }
     }
 
+    /// Adds an entry for a message that is gone, as [`Column::push`] does. Before the first there is
+    /// nothing to be gone.
+    fn push_gone(&mut self) -> usize {
+        self.last().map(Packed::gone).map_or(0, |gone| self.push(gone))
+    }
+
+    fn last(&self) -> Option<&Packed> {
+        self.get(self.len().checked_sub(1)?)
+    }
+
     fn stretch(&self, queue: QueueKey) -> Option<Stretch> {
-        let (first, last) = (self.get(0)?, self.get(self.len() - 1)?);
+        let (first, last) = (self.get(0)?, self.last()?);
         Some(Stretch {
             queue,
             first: self.first,

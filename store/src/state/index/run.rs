@@ -13,7 +13,7 @@ use thiserror::Error;
 use super::{
     ENTRY_BYTES, Entry, Packed, QueueKey, Stretch,
     open::push_newest,
-    pages::{Cache, PAYLOAD_BYTES, Page, PageFile},
+    pages::{Cache, PAYLOAD_BYTES, PageFile},
     u32_at, u64_at,
 };
 
@@ -204,14 +204,15 @@ impl Run {
         self.file.set_cache(cache);
     }
 
-    /// The entry at a position.
-    pub(super) fn entry(&self, position: u32) -> Result<Entry, RunError> {
+    /// The entry at a position; none if its message is gone.
+    pub(super) fn entry(&self, position: u32) -> Result<Option<Entry>, RunError> {
         let (page, at) = self.entry_place(position);
-        let page = self.file.page(page)?;
-        Ok(packed(&page, at).unpack(self.header.origin))
+        let packed = packed(&self.file.page(page)?, at);
+        Ok((!packed.is_gone()).then(|| packed.unpack(self.header.origin)))
     }
 
-    /// Appends the entries at `positions`, the first of which has `offset`.
+    /// Appends the entries at `positions`, the first of which has `offset`, without those that are
+    /// gone.
     pub(super) fn entries(
         &self,
         positions: Range<u32>,
@@ -225,8 +226,9 @@ impl Run {
             let page = self.file.page(number)?;
             let count = (ENTRIES_IN_PAGE - start % ENTRIES_IN_PAGE).min(end - start);
             let places = (first..).step_by(ENTRY_BYTES).take(count as usize);
-            let entries = places.map(|at| packed(&page, at).unpack(self.header.origin));
-            out.extend(offsets.by_ref().take(count as usize).zip(entries));
+            let entries = offsets.by_ref().take(count as usize).zip(places.map(|at| packed(&page, at)));
+            let there = entries.filter(|(_, packed)| !packed.is_gone());
+            out.extend(there.map(|(offset, packed)| (offset, packed.unpack(self.header.origin))));
             start += count;
         }
         Ok(())
@@ -305,7 +307,7 @@ impl Run {
     }
 }
 
-fn packed(page: &Page, at: usize) -> Packed {
+fn packed(page: &[u8], at: usize) -> Packed {
     Packed(page[at..at + ENTRY_BYTES].try_into().expect("an entry's bytes"))
 }
 

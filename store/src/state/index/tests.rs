@@ -448,3 +448,54 @@ fn a_run_that_comes_after_its_segment_left_is_ignored() {
     pair.index.adopt(Run::open(&pair.path(base)).expect("opened"));
     assert_eq!(pair.index.get(queue(0), 7).expect("sound"), None);
 }
+
+/// A segment of 900 messages in three queues of which about one in `out_of` is live, as its index is
+/// rebuilt.
+fn thinned(out_of: u64) -> Pair {
+    let mut pair = Pair::new();
+    for number in 0..900 {
+        pair.push(queue(u32::try_from(number % 3).expect("small")), number % 2, &[hash(number % HASHES)]);
+    }
+    let mut kept = pair.model.segments.remove(0).1;
+    kept.retain(|known| known.entry.lsn.0.is_multiple_of(out_of));
+    let mut open = Open::of_thinned();
+    for known in &kept {
+        open.push(known.queue, known.offset, known.entry, &known.hashes);
+    }
+    let end = pair.model.next.plus(8);
+    let path = pair.path(Lsn(0));
+    open.write(&path, Lsn(0), end).expect("written");
+    let mut index = Index::new();
+    index.adopt(Run::open(&path).expect("opened"));
+    check_column(&open, &kept);
+    pair.index = index;
+    pair.model.segments = vec![(Lsn(0), kept), (end, Vec::new())];
+    pair.model.next = end;
+    pair
+}
+
+/// The same answers before it is written out.
+fn check_column(open: &Open, kept: &[Known]) {
+    for known in kept {
+        assert_eq!(open.get(known.queue, known.offset), Some(known.entry));
+        let mut found = Vec::new();
+        open.range(known.queue, known.offset, 2, &mut found);
+        let same = kept.iter().filter(|other| other.queue == known.queue && other.offset >= known.offset);
+        assert_eq!(found, same.take(2).map(|other| (other.offset, other.entry)).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn what_is_gone_from_a_thinned_segment_is_passed_over() {
+    for out_of in [1, 7, 20, 250] {
+        let mut pair = thinned(out_of);
+        pair.check();
+        fill(&mut pair, 300);
+        pair.check();
+        pair.seal();
+        pair.adopt(0);
+        pair.check();
+        pair.remove();
+        pair.check();
+    }
+}

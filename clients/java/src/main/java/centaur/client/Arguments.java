@@ -2,6 +2,7 @@ package centaur.client;
 
 import java.time.Duration;
 import java.util.HashMap;
+import java.util.List;
 import java.util.Map;
 
 /** The command line: where the server is, what to do, and the settings of that. */
@@ -34,12 +35,27 @@ public record Arguments(String endpoint, String scenario, Map<String, String> se
         return settings.getOrDefault(key, otherwise);
     }
 
-    public int number(String key) {
-        return Integer.parseInt(text(key));
+    public int number(String key, int otherwise) {
+        return Integer.parseInt(text(key, Integer.toString(otherwise)));
+    }
+
+    /** A list written with commas. */
+    public List<String> words(String key, String otherwise) {
+        return List.of(text(key, otherwise).split(","));
+    }
+
+    /** The word of a list whose turn it is at message {@code number}; the list begins again at its end. */
+    public String turn(String key, int number, String otherwise) {
+        List<String> words = words(key, otherwise);
+        return words.get(number % words.size());
     }
 
     public Duration seconds(String key, int otherwise) {
-        return Duration.ofSeconds(Integer.parseInt(text(key, Integer.toString(otherwise))));
+        return Duration.ofSeconds(number(key, otherwise));
+    }
+
+    public String prefix() {
+        return text("prefix", "java");
     }
 
     public boolean tls() {

@@ -2,6 +2,7 @@ package centaur.client;
 
 import java.time.Duration;
 import java.util.Map;
+import java.util.function.Consumer;
 import org.apache.rocketmq.client.apis.ClientConfiguration;
 import org.apache.rocketmq.client.apis.ClientConfigurationBuilder;
 import org.apache.rocketmq.client.apis.ClientException;
@@ -10,31 +11,35 @@ import org.apache.rocketmq.client.apis.consumer.FilterExpression;
 import org.apache.rocketmq.client.apis.consumer.MessageListener;
 import org.apache.rocketmq.client.apis.consumer.PushConsumer;
 import org.apache.rocketmq.client.apis.consumer.SimpleConsumer;
+import org.apache.rocketmq.client.apis.message.MessageView;
 import org.apache.rocketmq.client.apis.producer.Producer;
+import org.apache.rocketmq.client.apis.producer.TransactionResolution;
 
 /** Producers and consumers for one server, started when they are returned. */
 public record Clients(ClientServiceProvider provider, ClientConfiguration configuration, Arguments arguments) {
     public static Clients of(Arguments arguments) {
         ClientConfigurationBuilder builder = ClientConfiguration.newBuilder().setEndpoints(arguments.endpoint());
-        chooseTls(builder, arguments.tls());
+        if (!arguments.tls()) {
+            // Younger than the oldest client tested here, which always uses TLS.
+            builder.enableSsl(false);
+        }
         return new Clients(ClientServiceProvider.loadService(), builder.build(), arguments);
     }
 
-    /** The switch is younger than the oldest client tested here, which always uses TLS. */
-    private static void chooseTls(ClientConfigurationBuilder builder, boolean tls) {
-        try {
-            ClientConfigurationBuilder.class.getMethod("enableSsl", boolean.class).invoke(builder, tls);
-        } catch (NoSuchMethodException tooOld) {
-            if (!tls) {
-                throw new IllegalArgumentException("this client can only use TLS: add tls=on", tooOld);
-            }
-        } catch (ReflectiveOperationException broken) {
-            throw new IllegalStateException("enableSsl cannot be called", broken);
-        }
+    public Producer producer(String... topics) throws ClientException {
+        return checkedProducer(message -> {}, topics);
     }
 
-    public Producer producer(String... topics) throws ClientException {
-        return provider.newProducerBuilder().setClientConfiguration(configuration).setTopics(topics).build();
+    /** A producer that commits every transaction the server asks about, after a call of {@code checked}. */
+    public Producer checkedProducer(Consumer<MessageView> checked, String... topics) throws ClientException {
+        return provider.newProducerBuilder()
+            .setClientConfiguration(configuration)
+            .setTopics(topics)
+            .setTransactionChecker(message -> {
+                checked.accept(message);
+                return TransactionResolution.COMMIT;
+            })
+            .build();
     }
 
     /** A simple consumer of the topic and the group named on the command line. */

@@ -8,7 +8,7 @@ import java.util.Base64;
 import java.util.LinkedHashMap;
 import java.util.Map;
 import org.apache.rocketmq.client.apis.ClientServiceProvider;
-import org.apache.rocketmq.client.apis.message.Message;
+import org.apache.rocketmq.client.apis.message.MessageBuilder;
 import org.apache.rocketmq.client.apis.message.MessageView;
 
 /** The numbered test messages, the same in every language, and what a received one looks like in the output. */
@@ -16,7 +16,7 @@ public final class Messages {
     private Messages() {}
 
     /** Message {@code number} of a run: text beyond ASCII everywhere, and every byte value in the odd bodies. */
-    public static Message numbered(String topic, String prefix, int number) {
+    public static MessageBuilder numbered(String topic, String prefix, int number) {
         return ClientServiceProvider.loadService()
             .newMessageBuilder()
             .setTopic(topic)
@@ -24,8 +24,7 @@ public final class Messages {
             .setTag("tag-" + number)
             .setKeys(prefix + "-key-" + number, prefix + "-schlüssel-" + number)
             .addProperty("number", Integer.toString(number))
-            .addProperty("sender", prefix + " Grüße 世界")
-            .build();
+            .addProperty("sender", prefix + " Grüße 世界");
     }
 
     private static byte[] body(String prefix, int number) {
@@ -37,7 +36,7 @@ public final class Messages {
         return body.toByteArray();
     }
 
-    /** Every field of a received message that a sender can set or a server must add. */
+    /** Every field of a received message that a sender can set or a server must add, if the client shows it. */
     public static Map<String, Object> fields(MessageView message) {
         Map<String, Object> fields = new LinkedHashMap<>();
         fields.put("id", message.getMessageId().toString());
@@ -47,6 +46,14 @@ public final class Messages {
         fields.put("properties", message.getProperties());
         fields.put("born_host", message.getBornHost());
         fields.put("attempt", message.getDeliveryAttempt());
+        fields.put("group", message.getMessageGroup().orElse(null));
+        fields.put("due_ms", message.getDeliveryTimestamp().orElse(null));
+        try {
+            fields.put("priority", message.getPriority().orElse(null));
+            fields.put("lite_topic", message.getLiteTopic().orElse(null));
+        } catch (NoSuchMethodError olderClient) {
+            return fields;
+        }
         return fields;
     }
 

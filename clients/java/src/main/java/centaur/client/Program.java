@@ -1,8 +1,12 @@
 package centaur.client;
 
 import centaur.client.scenario.Basic;
-import centaur.client.scenario.Push;
+import centaur.client.scenario.Hold;
+import centaur.client.scenario.Listen;
+import centaur.client.scenario.ListenLite;
+import centaur.client.scenario.Recall;
 import centaur.client.scenario.Survive;
+import centaur.client.scenario.Transactions;
 import centaur.client.scenario.Transfer;
 import centaur.client.scenario.Unknown;
 
@@ -27,10 +31,14 @@ public final class Program {
     private static void run(Arguments arguments) throws StepFailed {
         switch (arguments.scenario()) {
             case "basic" -> Basic.run(arguments);
-            case "push" -> Push.run(arguments);
             case "unknown" -> Unknown.run(arguments);
             case "send" -> Transfer.send(arguments);
             case "read" -> Transfer.read(arguments);
+            case "listen" -> Listen.run(arguments);
+            case "listen-lite" -> ListenLite.run(arguments);
+            case "hold" -> Hold.run(arguments);
+            case "recall" -> Recall.run(arguments);
+            case "transaction" -> Transactions.run(arguments);
             case "survive" -> Survive.run(arguments);
             default -> throw new IllegalArgumentException("there is no scenario named " + arguments.scenario());
         }

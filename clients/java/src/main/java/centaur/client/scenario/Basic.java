@@ -56,7 +56,7 @@ public final class Basic {
     private static void send(Producer producer, Arguments arguments) throws StepFailed {
         Stopwatch watch = new Stopwatch();
         String id = Step.named("send", () -> producer
-            .send(Messages.numbered(arguments.text("topic"), arguments.text("prefix", "java"), 0))
+            .send(Messages.numbered(arguments.text("topic"), arguments.prefix(), 0).build())
             .getMessageId()
             .toString());
         Output.success("send", "id", id, "ms", watch.ms());

@@ -2,15 +2,12 @@ package centaur.client.scenario;
 
 import centaur.client.Arguments;
 import centaur.client.Clients;
+import centaur.client.Input;
 import centaur.client.Messages;
 import centaur.client.Output;
 import centaur.client.Step;
 import centaur.client.StepFailed;
 import centaur.client.Stopwatch;
-import java.io.BufferedReader;
-import java.io.IOException;
-import java.io.InputStreamReader;
-import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
@@ -65,7 +62,7 @@ public final class Survive {
     private static void sendOne(Producer producer, Arguments arguments, int number, Set<String> sent) {
         try {
             String id = producer
-                .send(Messages.numbered(arguments.text("topic"), arguments.text("prefix", "java"), number))
+                .send(Messages.numbered(arguments.text("topic"), arguments.prefix(), number).build())
                 .getMessageId()
                 .toString();
             sent.add(id);
@@ -76,12 +73,9 @@ public final class Survive {
     }
 
     private static void awaitStop(AtomicBoolean stopped) {
-        try (var in = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8))) {
-            String line = in.readLine();
-            while (line != null && !line.equals("stop")) {
-                line = in.readLine();
-            }
-        } catch (IOException closed) {
+        try {
+            Input.awaitStop();
+        } catch (StepFailed closed) {
             Output.success("retry", "error", Output.describe(closed));
         }
         stopped.set(true);

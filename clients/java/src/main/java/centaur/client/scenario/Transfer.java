@@ -2,6 +2,7 @@ package centaur.client.scenario;
 
 import centaur.client.Arguments;
 import centaur.client.Clients;
+import centaur.client.Kinds;
 import centaur.client.Messages;
 import centaur.client.Output;
 import centaur.client.Step;
@@ -22,15 +23,11 @@ public final class Transfer {
     private Transfer() {}
 
     public static void send(Arguments arguments) throws StepFailed {
-        String topic = arguments.text("topic");
-        Producer producer = Step.named("start", () -> Clients.of(arguments).producer(topic));
-        for (int number = 0; number < arguments.number("count"); number++) {
+        Producer producer = Step.named("start", () -> Clients.of(arguments).producer(arguments.text("topic")));
+        int first = arguments.number("first", 0);
+        for (int number = first; number < first + arguments.number("count", 1); number++) {
             int current = number;
-            String id = Step.named("sent", () -> producer
-                .send(Messages.numbered(topic, arguments.text("prefix"), current))
-                .getMessageId()
-                .toString());
-            Output.success("sent", "number", number, "id", id);
+            Output.success("sent", Step.named("sent", () -> Kinds.sendInTurn(producer, arguments, current)));
         }
         Step.named("stop", () -> {
             producer.close();
@@ -41,10 +38,11 @@ public final class Transfer {
 
     public static void read(Arguments arguments) throws StepFailed {
         SimpleConsumer consumer = Step.named("start", () -> Clients.of(arguments).simpleConsumer(AWAIT));
+        Output.success("ready");
         Duration timeout = arguments.seconds("timeout_s", 60);
         Stopwatch watch = new Stopwatch();
         Set<String> ids = new HashSet<>();
-        while (ids.size() < arguments.number("expect") && !watch.reached(timeout)) {
+        while (ids.size() < arguments.number("expect", 1) && !watch.reached(timeout)) {
             for (MessageView message : Step.named("read", () -> consumer.receive(16, INVISIBLE))) {
                 Step.named("ack", () -> {
                     consumer.ack(message);

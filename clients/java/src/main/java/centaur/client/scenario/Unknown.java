@@ -17,7 +17,7 @@ public final class Unknown {
         Producer producer = Step.named("start", () -> Clients.of(arguments).producer());
         Stopwatch watch = new Stopwatch();
         try {
-            producer.send(Messages.numbered(arguments.text("topic"), "java", 0));
+            producer.send(Messages.numbered(arguments.text("topic"), "java", 0).build());
         } catch (Exception expected) {
             Output.success("unknown", "ms", watch.ms(), "text", Output.describe(expected));
             return;

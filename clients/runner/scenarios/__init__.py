@@ -1,0 +1,34 @@
+"""What the programs are made to do, and what must come of it: one function per scenario.
+
+Each takes the run and the clients that know the scenario, and reports its checks.
+"""
+
+from runner.scenarios.dead_letter import dead_letter
+from runner.scenarios.delay import delay, recall
+from runner.scenarios.fifo import fifo, fifo_push
+from runner.scenarios.first import basic, descriptors, push, unknown
+from runner.scenarios.lite import lite, lite_simple
+from runner.scenarios.matrix import kinds, matrix
+from runner.scenarios.priority import priority
+from runner.scenarios.survive import survive
+from runner.scenarios.transaction import transaction
+
+__all__ = ["SCENARIOS", "descriptors"]
+
+SCENARIOS = {
+    "basic": basic,
+    "push": push,
+    "unknown": unknown,
+    "matrix": matrix,
+    "dead-letter": dead_letter,
+    "fifo": fifo,
+    "fifo-push": fifo_push,
+    "delay": delay,
+    "recall": recall,
+    "transaction": transaction,
+    "priority": priority,
+    "kinds": kinds,
+    "lite": lite,
+    "lite-simple": lite_simple,
+    "survive": survive,
+}

@@ -1,0 +1,79 @@
+"""Order within message groups, for simple consumers and for listeners that fail."""
+
+from runner.scenarios.dead_letter import read_dead_letters
+from runner.stage import await_steps, finish, number_of, stop, turn
+
+COUNT = 40
+GROUPS = ["red", "green", "blue", "white"]
+KIND = {"kinds": "fifo", "groups": ",".join(GROUPS)}
+# The second message of the second message group.
+BAD = len(GROUPS) + 1
+ALWAYS = 100
+
+
+def fifo(run, clients):
+    """A simple consumer gets each message group in order, and one message of a group at a time."""
+
+    def judge(client):
+        place = run.prepare("fifo", client, "fifo", fifo=True)
+        sent = run.send(client, topic=place["topic"], count=COUNT, **KIND)
+        received = run.read(client, expect=COUNT, **place)
+        name = f"fifo {client.name}"
+        run.check_received(f"{name} receives what was sent", client, sent, received, group=turn(GROUPS))
+        _check_order(run, f"{name} receives in order", received, lambda number: [number])
+        _judge_lock(run, client, name)
+
+    run.each("fifo", clients, 3, judge)
+
+
+def _judge_lock(run, client, name):
+    # In one queue, so that only the message group can keep messages apart.
+    place = run.prepare("fifo-hold", client, "fifo", queues=1, fifo=True)
+    run.send(client, topic=place["topic"], count=2 * len(GROUPS), **KIND)
+    with run.program(client, "hold", **place) as program:
+        finish(program)
+        held = [number_of(step) for step in program.steps("held")]
+        freed = [number_of(step) for step in program.steps("freed")]
+    firsts = list(range(len(GROUPS)))
+    run.report.check(f"{name} holds one message of each group", sorted(held) == firsts, f"{held}")
+    is_next = bool(held) and freed == [held[0] + len(GROUPS)]
+    run.report.check(f"{name} gets the next of a group after the ack", is_next, f"{freed} after {held[:1]}")
+
+
+def fifo_push(run, clients):
+    """A listener that fails keeps its message group waiting, and no other."""
+
+    def judge(client):
+        name = f"fifo-push {client.name}"
+        once = run.prepare("fifo-push", client, "fifo", fifo=True)
+        attempts = _listen(run, client, once, times=1)
+        again = lambda number: [number] * (2 if number == BAD else 1)
+        _check_order(run, f"{name} is called again before the successors", attempts, again)
+        always = run.prepare("fifo-poison", client, "fifo", fifo=True, max_attempts=2)
+        attempts = _listen(run, client, always, times=ALWAYS)
+        _check_order(run, f"{name} goes on after the last attempt", attempts, again)
+        dead = [number_of(step) for step in read_dead_letters(run, client, always["group"])]
+        run.report.check(f"{name} finds the dead letter", dead == [BAD], f"{dead}")
+
+    run.each("fifo-push", clients, 3, judge)
+
+
+def _listen(run, client, place, times):
+    """The calls of a listener that fails one message so many times."""
+    with run.program(client, "listen", fail=BAD, times=times, **place) as listener:
+        await_steps(listener, "ready", 1)
+        run.send(client, topic=place["topic"], count=COUNT, **KIND)
+        await_steps(listener, "attempt", COUNT + 1)
+        stop(listener)
+        return listener.steps("attempt")
+
+
+def _check_order(run, name, steps, calls):
+    """Checks that in each message group the messages came in order, each as often as `calls` says."""
+    wrong = []
+    for first, group in enumerate(GROUPS):
+        wanted = [call for number in range(first, COUNT, len(GROUPS)) for call in calls(number)]
+        seen = [number_of(step) for step in steps if number_of(step) % len(GROUPS) == first]
+        if seen != wanted:
+            wrong.append(f"{group}: {seen}, not {wanted}")
+    run.report.check(name, not wrong, "; ".join(wrong))
