@@ -34,12 +34,7 @@ fn into(topic: &str, id: &str, lite: &str) -> Message {
     message_with(topic, id, |system| system.lite_topic = Some(lite.into()))
 }
 
-fn sync(
-    topic: &str,
-    group: &str,
-    action: LiteSubscriptionAction,
-    names: &[&str],
-) -> SyncLiteSubscriptionRequest {
+fn sync(topic: &str, group: &str, action: LiteSubscriptionAction, names: &[&str]) -> SyncLiteSubscriptionRequest {
     SyncLiteSubscriptionRequest {
         action: action.into(),
         topic: named(topic),

@@ -1,8 +1,6 @@
 //! Places in queues: pulls without leases, and where a group is.
 
-use centaur_apis::{
-    v2::{pull_message_response::Content, *},
-};
+use centaur_apis::v2::{pull_message_response::Content, *};
 
 use super::{
     broker::{Broker, topic},
@@ -47,8 +45,7 @@ async fn pull(client: &Client, topic: &str, offset: i64) -> (Code, Vec<String>, 
 }
 
 async fn query(client: &Client, topic: &str, policy: QueryOffsetPolicy, at: Option<prost_types::Timestamp>) -> i64 {
-    let request =
-        QueryOffsetRequest { message_queue: queue(topic), query_offset_policy: policy.into(), timestamp: at };
+    let request = QueryOffsetRequest { message_queue: queue(topic), query_offset_policy: policy.into(), timestamp: at };
     let answer = client.rpc.clone().query_offset(client.request(request)).await.expect("a status").into_inner();
     assert_eq!(code(&answer.status), Code::Ok, "{answer:?}");
     answer.offset
