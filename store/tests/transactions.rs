@@ -314,6 +314,30 @@ async fn no_more_transactions_are_begun_than_the_store_keeps() {
     begin(&mut client, TOPIC, half("c", 0)).await.expect("begun");
 }
 
+#[tokio::test]
+async fn a_transaction_outlives_the_segment_it_was_begun_in() {
+    let bench = Bench::new();
+    let (store, mut client) = bench.with_topic().await;
+    let ticket = begin(&mut client, TOPIC, half("a", 0)).await.expect("begun");
+    let decided = begin(&mut client, TOPIC, half("b", 0)).await.expect("begun");
+    end(&mut client, &decided, Resolution::RolledBack).await.expect("ended");
+    bench.hands.pass(INTERVAL_MS);
+    assert_eq!(asked(&take(&mut client, &[TOPIC], 10).await.checks), ["a"]);
+    for filler in 0..40 {
+        let filler = message(TOPIC, &format!("filler-{filler}"), None, &[], vec![7; 64 << 10]);
+        send(&mut client, TOPIC, 0, filler).await.expect("sent");
+    }
+    let (store, mut client) = bench.reopen(store).await;
+    let (rows, _) = list(&mut client, TOPIC, false, 0).await;
+    assert_eq!((rows[0].message_id.as_str(), rows[0].checks, &rows[0].ticket), ("a", 1, &ticket));
+    assert_eq!(end(&mut client, &decided, Resolution::Committed).await, Ok(Resolution::RolledBack));
+    assert_eq!(end(&mut client, &ticket, Resolution::Committed).await, Ok(Resolution::Committed));
+    let (_store, mut client) = bench.reopen(store).await;
+    let found = consume(&mut client).await;
+    assert_eq!((found.len(), found.iter().filter(|id| *id == "a").count()), (41, 1));
+    assert!(!found.contains(&"b".to_owned()));
+}
+
 /// What the store said OK to.
 #[derive(Default)]
 struct Promises {
