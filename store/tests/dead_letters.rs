@@ -258,8 +258,8 @@ async fn what_cannot_be_sent_again_is_refused_with_the_reason() {
     send(&mut client, TOPIC, 1, new("a", 10)).await.expect("sent");
     let held = pop(&mut client, GROUP, TOPIC, 3).await.expect("popped");
     bury(&mut client, &held[0].handle, "").await.expect("buried");
-    let tooth = message(GRAVE, "not dead", None, &[], vec![]);
-    assert_eq!(send(&mut client, GRAVE, 0, tooth).await, Ok(1));
+    let plain = message(GRAVE, "not dead", None, &[], vec![]);
+    assert_eq!(send(&mut client, GRAVE, 0, plain).await, Ok(1));
     assert_eq!(redrive(&mut client, &[0; 65], false).await, Err(Reason::Invalid));
 
     let read_only = PutTopicRequest {

@@ -109,9 +109,9 @@ impl Machine {
                 self.look_again_from(reader, buried_to);
                 return;
             }
-            buried_to = due;
             if self.check_space().and_then(|()| self.bury(lease, Cause::AttemptsExhausted)).is_err() {
                 if self.check_alive().is_err() {
+                    self.look_again_from(reader, buried_to);
                     return;
                 }
                 self.commit(Event::VisibilityChanged(VisibilityChanged {
@@ -124,10 +124,11 @@ impl Machine {
                     keeps_handle: true,
                 }));
             }
+            buried_to = due;
         }
     }
 
-    /// Has the dead of a subscription behind a place looked for in another block: this one is full.
+    /// Has the dead of a subscription behind a place looked for in another block, when there is room.
     fn look_again_from(&mut self, reader: Reader, place: Due) {
         if let Some(subscription) = self.state.pop.get_mut(reader) {
             subscription.turn.looked_to = place;
