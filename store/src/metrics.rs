@@ -29,6 +29,30 @@ pub fn duplicates(messages: u64) {
     }
 }
 
+/// How dead letters fared that were to be sent again.
+pub fn redriven(outcome: &'static str) {
+    counter!("centaur_store_dead_letters_redriven_total", "outcome" => outcome).increment(1);
+}
+
+/// Undecided transactions: how many there are, how many of them nobody is asked about any more, and
+/// the age of the oldest.
+pub fn transactions(undecided: usize, discarded: usize, oldest_ms: u64) {
+    #[allow(clippy::cast_precision_loss)] // a gauge is an approximation
+    let [undecided, discarded, oldest_ms] = [undecided as f64, discarded as f64, oldest_ms as f64];
+    gauge!("centaur_store_transactions_undecided").set(undecided);
+    gauge!("centaur_store_transactions_discarded").set(discarded);
+    gauge!("centaur_store_transaction_oldest_seconds").set(oldest_ms / 1000.0);
+}
+
+/// Questions about transactions that were handed out.
+pub fn transaction_checks(checks: u64) {
+    counter!("centaur_store_transaction_checks_total").increment(checks);
+}
+
+pub fn transaction_ended(resolution: &'static str) {
+    counter!("centaur_store_transactions_ended_total", "resolution" => resolution).increment(1);
+}
+
 pub fn expired_unconsumed(messages: u64) {
     if messages > 0 {
         counter!("centaur_store_messages_expired_unconsumed_total").increment(messages);

@@ -191,12 +191,17 @@ impl Machine {
         Ok(Answer::Hits(Hits { lsns, topic, text: text.to_owned(), field, limit, is_cut }))
     }
 
-    /// Messages of a topic among the newest `hits_max` under a look-up hash, newest first; their text
-    /// is not compared yet.
-    pub(super) fn messages_with_key(&mut self, topic: u32, text: &str, hits_max: usize) -> Result<Vec<Message>, Error> {
+    /// Messages of a topic among the newest `hits_max` under a look-up hash, newest first, and where
+    /// they are; their text is not compared yet.
+    pub(super) fn messages_with_key(
+        &mut self,
+        topic: u32,
+        text: &str,
+        hits_max: usize,
+    ) -> Result<Vec<(Lsn, Message)>, Error> {
         let hits = self.hits(text, hits_max)?;
-        let messages = hits.into_iter().filter_map(|lsn| self.read_at(lsn)).map(|(message, _)| message);
-        Ok(messages.filter(|message| message.topic == topic).collect())
+        let messages = hits.into_iter().filter_map(|lsn| Some((lsn, self.read_at(lsn)?.0)));
+        Ok(messages.filter(|(_, message)| message.topic == topic).collect())
     }
 
     fn hits(&mut self, text: &str, max: usize) -> Result<Vec<Lsn>, Error> {

@@ -54,6 +54,7 @@ impl Machine {
             self.state.pop.next_wake().map(|(at, _)| at),
             (self.state.pop.sessions().next().is_some()).then_some(self.upkeep.sessions_ms),
             unsynced.then_some(self.upkeep.sync_ms),
+            self.next_dropped_ms(),
             Some(self.upkeep.retention_ms),
         ];
         let earliest = times.into_iter().flatten().min().unwrap_or(u64::MAX);
@@ -81,10 +82,12 @@ impl Machine {
             self.serve_waiters(reader);
         }
         self.expire_polls();
+        self.drop_discarded();
         if self.now_ms >= self.upkeep.sessions_ms {
             self.upkeep.sessions_ms = self.now_ms + SESSION_CHECK_MS;
             self.end_missed_sessions();
             metrics::waiting_polls(self.waiters.len());
+            self.report_transactions();
         }
         if self.now_ms >= self.upkeep.retention_ms {
             self.keep_retention();

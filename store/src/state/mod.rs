@@ -169,6 +169,8 @@ impl State {
 
     fn delete_topic(&mut self, id: u32) {
         let Some(topic) = self.topics.delete(id) else { return };
+        self.transactions.delete_topic(id);
+        self.redriven.delete_topic(id);
         for group in topic.readers {
             self.pop.delete(Reader { group, topic: id });
         }
@@ -204,6 +206,7 @@ impl State {
             let Some(topic) = self.topics.get_mut(start.topic) else { continue };
             let Some(queue) = topic.queues.get_mut(start.queue as usize) else { continue };
             queue.start = queue.start.max(start.offset);
+            self.redriven.retire(start.topic, start.queue, start.offset);
             let readers: &BTreeSet<u32> = &topic.readers;
             applied.expired_unconsumed += self.pop.retire(start.topic, start.queue, start.offset, readers);
         }

@@ -9,6 +9,7 @@ use centaur_apis::{
 use super::{
     State, offsets,
     pop::{Cursor, Granted, Hold, Reader, Row, Subscription},
+    redriven::RedrivenOffsets,
     topics::{Queue, Topic},
 };
 
@@ -32,6 +33,9 @@ impl State {
                 .all()
                 .map(|(reader, subscription)| subscription_state(reader, subscription))
                 .collect(),
+            transactions: self.transactions.undecided().copied().collect(),
+            decided: self.transactions.decided().copied().collect(),
+            redriven: self.redriven.to_snapshot(),
             ..Default::default()
         }
     }
@@ -51,6 +55,8 @@ impl State {
         snapshot.groups.iter().for_each(|group| state.groups.set(group));
         state.groups.reserve_ids(snapshot.last_group_id);
         snapshot.handle_keys.iter().for_each(|key| state.set_handle_key(key));
+        state.transactions.restore(snapshot.transactions, snapshot.decided);
+        state.redriven = RedrivenOffsets::from_snapshot(&snapshot.redriven);
         for saved in snapshot.subscriptions {
             if let Some(topic) = state.topics.get_mut(saved.topic) {
                 topic.readers.insert(saved.group);
