@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use centaur_apis::{
+    fields::{self, system},
     receipt_handle::ReceiptHandle,
     store::{
         AckRequest, AckResponse, AckResult, AppendRequest, AppendResponse, ChangeVisibilityRequest,
@@ -18,8 +19,8 @@ use centaur_apis::{
         ListTransactionsRequest, ListTransactionsResponse, PopRequest, PopResponse, PutGroupRequest, PutGroupResponse,
         PutTopicRequest, PutTopicResponse, QueryMessagesRequest, QueryMessagesResponse, QueryOffsetRequest,
         QueryOffsetResponse, ReadRequest, ReadResponse, Reason, RecallRequest, RecallResponse, RedriveRequest,
-        RedriveResponse, ResetGroupRequest, ResetGroupResponse, SyncLiteRequest, SyncLiteResponse, TakeChecksRequest,
-        TakeChecksResponse, TouchRequest, TouchResponse, store_server,
+        RedriveResponse, ResetGroupRequest, ResetGroupResponse, Scheduled, SyncLiteRequest, SyncLiteResponse,
+        TakeChecksRequest, TakeChecksResponse, TouchRequest, TouchResponse, store_server,
     },
     units::Lsn,
 };
@@ -30,7 +31,7 @@ use tokio::{
 use tonic::{Request, Response, Status};
 
 use crate::{
-    engine::{self, Found, Grant, Handle, Hits, Machine, batch_bytes},
+    engine::{self, Found, Grant, Handle, Hits, Listed, Machine, batch_bytes},
     filter::Filter,
     log::{
         Reader,
@@ -213,6 +214,23 @@ fn read_hits(reader: &Reader, hits: &Hits) -> QueryMessagesResponse {
     QueryMessagesResponse { messages, complete }
 }
 
+/// One line of a list of scheduled messages; none when its message cannot be read.
+fn scheduled(reader: &Reader, listed: Listed) -> Option<Scheduled> {
+    let (_, message) = read_all(reader, vec![Place::bare(listed.lsn, listed.length)]).pop()?;
+    Some(Scheduled {
+        topic: listed.topic,
+        message_id: message_id(&message),
+        due_ms: listed.due_ms,
+        stored_ms: message.stored_ms,
+        body_bytes: u32::try_from(message.body.len()).unwrap_or(u32::MAX),
+        ticket: listed.ticket,
+    })
+}
+
+fn message_id(message: &Message) -> String {
+    fields::text(&message.properties, system::MESSAGE_ID).unwrap_or_default().to_owned()
+}
+
 fn not_there() -> Error {
     Error::new(Reason::Failed, "this store does not do that yet")
 }
@@ -301,8 +319,13 @@ impl store_server::Store for Service {
         self.run(EVENT_BYTES, job).await
     }
 
-    async fn recall(&self, _request: Request<RecallRequest>) -> Answer<RecallResponse> {
-        Err(not_there().into())
+    async fn recall(&self, request: Request<RecallRequest>) -> Answer<RecallResponse> {
+        let request = request.into_inner();
+        let (lsn, length) = self.handle.run(EVENT_BYTES, move |machine| machine.recall(&request)).await?;
+        // It is recalled, whatever becomes of its id.
+        let messages = self.read(vec![Place::bare(lsn, length)]).await?;
+        let message_id = messages.first().map(|(_, message)| message_id(message)).unwrap_or_default();
+        Ok(Response::new(RecallResponse { message_id }))
     }
 
     async fn end_transaction(&self, _request: Request<EndTransactionRequest>) -> Answer<EndTransactionResponse> {
@@ -361,8 +384,18 @@ impl store_server::Store for Service {
         Err(not_there().into())
     }
 
-    async fn list_scheduled(&self, _request: Request<ListScheduledRequest>) -> Answer<ListScheduledResponse> {
-        Err(not_there().into())
+    async fn list_scheduled(&self, request: Request<ListScheduledRequest>) -> Answer<ListScheduledResponse> {
+        let request = request.into_inner();
+        let mut listing = self.handle.ask(move |machine| machine.start_listing(&request)).await?;
+        while !listing.is_complete {
+            listing = self.handle.ask(move |machine| machine.list_more(listing)).await?;
+        }
+        let reader = self.reader.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            listing.found.into_iter().filter_map(|listed| scheduled(&reader, listed)).collect()
+        });
+        let messages = read.await.map_err(|_| Error::new(Reason::Failed, "messages could not be read"))?;
+        Ok(Response::new(ListScheduledResponse { messages, total: listing.total }))
     }
 
     async fn list_transactions(&self, _request: Request<ListTransactionsRequest>) -> Answer<ListTransactionsResponse> {

@@ -10,7 +10,9 @@ mod machine;
 mod offsets;
 mod produce;
 mod query;
+mod schedule;
 mod start;
+mod upcoming;
 mod upkeep;
 
 use std::{
@@ -32,6 +34,7 @@ pub use machine::Machine;
 pub use offsets::Page;
 pub use produce::batch_bytes;
 pub use query::{Answer, Found, Hits};
+pub use schedule::Listed;
 pub use start::{Engine, OpenError};
 
 /// Jobs waiting for the thread; more are refused.

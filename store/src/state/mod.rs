@@ -169,6 +169,7 @@ impl State {
 
     fn delete_topic(&mut self, id: u32) {
         let Some(topic) = self.topics.delete(id) else { return };
+        self.timers.delete_topic(id);
         for group in topic.readers {
             self.pop.delete(Reader { group, topic: id });
         }

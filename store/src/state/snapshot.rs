@@ -9,6 +9,7 @@ use centaur_apis::{
 use super::{
     State, offsets,
     pop::{Cursor, Granted, Hold, Reader, Row, Subscription},
+    timers::Timers,
     topics::{Queue, Topic},
 };
 
@@ -32,6 +33,7 @@ impl State {
                 .all()
                 .map(|(reader, subscription)| subscription_state(reader, subscription))
                 .collect(),
+            timers: Some(self.timers.to_snapshot()),
             ..Default::default()
         }
     }
@@ -50,6 +52,7 @@ impl State {
         state.topics.reserve_ids(snapshot.last_topic_id);
         snapshot.groups.iter().for_each(|group| state.groups.set(group));
         state.groups.reserve_ids(snapshot.last_group_id);
+        state.timers = snapshot.timers.as_ref().map(Timers::from_snapshot).unwrap_or_default();
         snapshot.handle_keys.iter().for_each(|key| state.set_handle_key(key));
         for saved in snapshot.subscriptions {
             if let Some(topic) = state.topics.get_mut(saved.topic) {
