@@ -68,6 +68,23 @@ pub fn refused_busy() {
     counter!("centaur_store_refused_busy_total").increment(1);
 }
 
+/// Messages that wait for their time, and how late the first of them is.
+pub fn scheduled(messages: u64, late_ms: u64) {
+    #[allow(clippy::cast_precision_loss)] // a gauge is an approximation
+    gauge!("centaur_store_scheduled_messages").set(messages as f64);
+    #[allow(clippy::cast_precision_loss)] // as above
+    gauge!("centaur_store_scheduled_late_seconds").set(late_ms as f64 / 1000.0);
+}
+
+/// Scheduled messages came due and are in their queues.
+pub fn fired(messages: u64) {
+    counter!("centaur_store_scheduled_fired_total").increment(messages);
+}
+
+pub fn recalled() {
+    counter!("centaur_store_scheduled_recalled_total").increment(1);
+}
+
 pub fn damaged() {
     counter!("centaur_store_messages_unreadable_total").increment(1);
 }

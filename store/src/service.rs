@@ -20,8 +20,8 @@ use centaur_apis::{
         PutGroupRequest, PutGroupResponse, PutTopicRequest, PutTopicResponse, QueryMessagesRequest,
         QueryMessagesResponse, QueryOffsetRequest, QueryOffsetResponse, ReadRequest, ReadResponse, Reason,
         RecallRequest, RecallResponse, RedriveRequest, RedriveResponse, ResetGroupRequest, ResetGroupResponse,
-        SyncLiteRequest, SyncLiteResponse, TakeChecksRequest, TakeChecksResponse, TouchRequest, TouchResponse,
-        Transaction, store_server,
+        Scheduled, SyncLiteRequest, SyncLiteResponse, TakeChecksRequest, TakeChecksResponse, TouchRequest,
+        TouchResponse, Transaction, store_server,
     },
     units::Lsn,
 };
@@ -32,7 +32,7 @@ use tokio::{
 use tonic::{Request, Response, Status};
 
 use crate::{
-    engine::{self, CHECKS_MAX, Chosen, Found, Grant, Handle, Hits, Letter, Machine, batch_bytes},
+    engine::{self, CHECKS_MAX, Chosen, Found, Grant, Handle, Hits, Letter, Listed, Machine, batch_bytes},
     filter::{Filter, Text},
     log::{
         Reader,
@@ -234,17 +234,33 @@ fn read_letters(reader: &Reader, chosen: &[Chosen]) -> Vec<Letter> {
 
 /// Adds what only the messages say to a list of transactions; one at a time, for their bodies may
 /// be large.
-fn complete(reader: &Reader, listed: engine::Listed) -> ListTransactionsResponse {
+fn complete(reader: &Reader, listed: engine::Undecided) -> ListTransactionsResponse {
     let complete = |(lsn, length, mut transaction): (Lsn, u32, Transaction)| {
         if let Some((_, message)) = read_all(reader, vec![Place::bare(lsn, length)]).pop() {
-            transaction.message_id =
-                fields::text(&message.properties, system::MESSAGE_ID).unwrap_or_default().to_owned();
+            transaction.message_id = message_id(&message);
             transaction.body_bytes = u32::try_from(message.body.len()).unwrap_or(u32::MAX);
         }
         transaction
     };
     let transactions = listed.transactions.into_iter().map(complete).collect();
     ListTransactionsResponse { transactions, total: listed.total }
+}
+
+/// One line of a list of scheduled messages; none when its message cannot be read.
+fn scheduled(reader: &Reader, listed: Listed) -> Option<Scheduled> {
+    let (_, message) = read_all(reader, vec![Place::bare(listed.lsn, listed.length)]).pop()?;
+    Some(Scheduled {
+        topic: listed.topic,
+        message_id: message_id(&message),
+        due_ms: listed.due_ms,
+        stored_ms: message.stored_ms,
+        body_bytes: u32::try_from(message.body.len()).unwrap_or(u32::MAX),
+        ticket: listed.ticket,
+    })
+}
+
+fn message_id(message: &Message) -> String {
+    fields::text(&message.properties, system::MESSAGE_ID).unwrap_or_default().to_owned()
 }
 
 fn not_there() -> Error {
@@ -335,8 +351,13 @@ impl store_server::Store for Service {
         self.run(EVENT_BYTES, job).await
     }
 
-    async fn recall(&self, _request: Request<RecallRequest>) -> Answer<RecallResponse> {
-        Err(not_there().into())
+    async fn recall(&self, request: Request<RecallRequest>) -> Answer<RecallResponse> {
+        let request = request.into_inner();
+        let (lsn, length) = self.handle.run(EVENT_BYTES, move |machine| machine.recall(&request)).await?;
+        // It is recalled, whatever becomes of its id.
+        let messages = self.read(vec![Place::bare(lsn, length)]).await?;
+        let message_id = messages.first().map(|(_, message)| message_id(message)).unwrap_or_default();
+        Ok(Response::new(RecallResponse { message_id }))
     }
 
     async fn end_transaction(&self, request: Request<EndTransactionRequest>) -> Answer<EndTransactionResponse> {
@@ -423,8 +444,18 @@ impl store_server::Store for Service {
         Ok(Response::new(RedriveResponse { results }))
     }
 
-    async fn list_scheduled(&self, _request: Request<ListScheduledRequest>) -> Answer<ListScheduledResponse> {
-        Err(not_there().into())
+    async fn list_scheduled(&self, request: Request<ListScheduledRequest>) -> Answer<ListScheduledResponse> {
+        let request = request.into_inner();
+        let mut listing = self.handle.ask(move |machine| machine.start_listing(&request)).await?;
+        while !listing.is_complete {
+            listing = self.handle.ask(move |machine| machine.list_more(listing)).await?;
+        }
+        let reader = self.reader.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            listing.found.into_iter().filter_map(|listed| scheduled(&reader, listed)).collect()
+        });
+        let messages = read.await.map_err(|_| Error::new(Reason::Failed, "messages could not be read"))?;
+        Ok(Response::new(ListScheduledResponse { messages, total: listing.total }))
     }
 
     async fn list_transactions(&self, request: Request<ListTransactionsRequest>) -> Answer<ListTransactionsResponse> {

@@ -12,8 +12,10 @@ mod origin;
 mod produce;
 mod query;
 mod redrive;
+mod schedule;
 mod start;
 mod transact;
+mod upcoming;
 mod upkeep;
 
 use std::{
@@ -36,8 +38,9 @@ pub use offsets::Page;
 pub use produce::batch_bytes;
 pub use query::{Answer, Found, Hits};
 pub use redrive::{Chosen, Letter};
+pub use schedule::Listed;
 pub use start::{Engine, OpenError};
-pub use transact::{CHECKS_MAX, Listed};
+pub use transact::{CHECKS_MAX, Undecided};
 
 /// Jobs waiting for the thread; more are refused.
 const COMMANDS_MAX: usize = 16_384;

@@ -44,7 +44,7 @@ pub struct Taken {
 
 /// Transactions of a list, before their messages are read.
 #[derive(Clone, Debug, Default)]
-pub struct Listed {
+pub struct Undecided {
     pub transactions: Vec<(Lsn, u32, Transaction)>,
     pub total: u64,
 }
@@ -201,7 +201,7 @@ impl Machine {
     }
 
     /// Undecided transactions, the oldest first.
-    pub fn list_transactions(&self, request: &ListTransactionsRequest) -> Result<Listed, Error> {
+    pub fn list_transactions(&self, request: &ListTransactionsRequest) -> Result<Undecided, Error> {
         let topic = match request.topic.as_str() {
             "" => None,
             name => Some(self.state.topics.named(name).ok_or_else(|| topic_not_found(name))?.settings.id),
@@ -218,7 +218,7 @@ impl Machine {
             discarded: row.discarded,
             ..Default::default()
         };
-        Ok(Listed {
+        Ok(Undecided {
             transactions: rows.into_iter().map(|row| (Lsn(row.lsn), row.length, transaction(row))).collect(),
             total: transactions.count(topic, request.discarded_only) as u64,
         })

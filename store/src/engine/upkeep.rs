@@ -1,4 +1,4 @@
-//! What has to happen without anybody asking: polls give up, rows become due, clients are missed,
+//! What has to happen without anybody asking: polls give up, rows and messages become due, clients are missed,
 //! segments grow old.
 
 use std::mem;
@@ -55,6 +55,7 @@ impl Machine {
             (self.state.pop.sessions().next().is_some()).then_some(self.upkeep.sessions_ms),
             unsynced.then_some(self.upkeep.sync_ms),
             self.next_dropped_ms(),
+            self.upcoming.next_ms(),
             Some(self.upkeep.retention_ms),
         ];
         let earliest = times.into_iter().flatten().min().unwrap_or(u64::MAX);
@@ -77,6 +78,7 @@ impl Machine {
             return;
         }
         self.take_returned();
+        self.fire_due();
         self.wake_due();
         for reader in mem::take(&mut self.runnable) {
             self.serve_waiters(reader);
@@ -88,6 +90,7 @@ impl Machine {
             self.end_missed_sessions();
             metrics::waiting_polls(self.waiters.len());
             self.report_transactions();
+            self.report_scheduled();
         }
         if self.now_ms >= self.upkeep.retention_ms {
             self.keep_retention();

@@ -171,6 +171,7 @@ impl State {
         let Some(topic) = self.topics.delete(id) else { return };
         self.transactions.delete_topic(id);
         self.redriven.delete_topic(id);
+        self.timers.delete_topic(id);
         for group in topic.readers {
             self.pop.delete(Reader { group, topic: id });
         }

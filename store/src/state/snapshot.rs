@@ -10,6 +10,7 @@ use super::{
     State, offsets,
     pop::{Cursor, Granted, Hold, Reader, Row, Subscription},
     redriven::RedrivenOffsets,
+    timers::Timers,
     topics::{Queue, Topic},
 };
 
@@ -36,6 +37,7 @@ impl State {
             transactions: self.transactions.undecided().copied().collect(),
             decided: self.transactions.decided().copied().collect(),
             redriven: self.redriven.to_snapshot(),
+            timers: Some(self.timers.to_snapshot()),
             ..Default::default()
         }
     }
@@ -54,6 +56,7 @@ impl State {
         state.topics.reserve_ids(snapshot.last_topic_id);
         snapshot.groups.iter().for_each(|group| state.groups.set(group));
         state.groups.reserve_ids(snapshot.last_group_id);
+        state.timers = snapshot.timers.as_ref().map(Timers::from_snapshot).unwrap_or_default();
         snapshot.handle_keys.iter().for_each(|key| state.set_handle_key(key));
         state.transactions.restore(snapshot.transactions, snapshot.decided);
         state.redriven = RedrivenOffsets::from_snapshot(&snapshot.redriven);

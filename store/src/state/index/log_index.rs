@@ -260,8 +260,29 @@ impl Index {
     }
 
     /// Parts in memory, oldest first.
-    fn in_memory(&self) -> impl Iterator<Item = &Open> {
+    pub(super) fn in_memory(&self) -> impl Iterator<Item = &Open> {
         self.sealed.iter().map(|sealed| &*sealed.open).chain([&self.open])
+    }
+
+    /// The part in memory of the sealed segment that begins at `base`.
+    pub(super) fn memory_of(&self, base: Lsn) -> Option<&Open> {
+        self.sealed.iter().find(|sealed| sealed.base == base).map(|sealed| &*sealed.open)
+    }
+
+    /// Parts in memory whose segments begin at `base` or later.
+    pub(super) fn memory_from(&self, base: Lsn) -> impl Iterator<Item = &Open> {
+        let sealed = self.sealed.iter().filter(move |sealed| sealed.base >= base);
+        sealed.map(|sealed| &*sealed.open).chain([&self.open])
+    }
+
+    /// Runs, oldest first.
+    pub(super) fn runs(&self) -> impl ExactSizeIterator<Item = &Run> {
+        self.runs.iter()
+    }
+
+    /// The last run that begins at or before `lsn`.
+    pub(super) fn run_of(&self, lsn: Lsn) -> Option<&Run> {
+        self.runs.get(self.runs.partition_point(|run| run.base() <= lsn).checked_sub(1)?)
     }
 
     fn append(&mut self, mut run: Run) {
