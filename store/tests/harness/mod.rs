@@ -131,7 +131,7 @@ pub async fn send(client: &mut Client, topic: &str, queue: u32, message: NewMess
     let batch = Batch { topic: topic.to_owned(), messages: vec![NewMessage { queue, ..message }] };
     let answer = client.append(AppendRequest { batches: vec![batch] }).await.map_err(|status| reason(&status))?;
     let result = answer.into_inner().results.remove(0);
-    result.error.map_or(Ok(result.offsets[0]), |error| Err(error.reason()))
+    result.error.map_or_else(|| Ok(result.offsets[0]), |error| Err(error.reason()))
 }
 
 /// Takes up to `messages` for a minute, without waiting for any.
