@@ -1,6 +1,11 @@
 //! Which messages a consumer gets next: fresh ones and redeliveries in fair turns, bounded in
 //! messages, bytes and work. It only chooses; the lease is a record of the log.
 
+mod candidates;
+mod fresh;
+
+use std::{collections::HashMap, iter::Peekable, vec};
+
 use bytes::Bytes;
 
 use super::{
@@ -10,16 +15,13 @@ use super::{
 };
 use crate::filter::Filter;
 
-/// Index entries looked at for one answer; a filter that passes over more goes on in the next turn.
-const EXAMINED_MAX: usize = 2000;
-/// Index entries read at once.
-const CHUNK: usize = 64;
+pub use candidates::{Candidates, HighestFirst, InTurn};
+
 /// Of this many messages delivered while redeliveries wait, one is a redelivery at least.
 const REDELIVERY_SHARE: u32 = 5;
-/// Unfinished messages of one cursor, beyond which it hands out nothing fresh.
-const CURSOR_ROWS_MAX: usize = 100_000;
-/// The same for a subscription, over all its cursors.
-const SUBSCRIPTION_ROWS_MAX: usize = 2_000_000;
+/// The same for a group whose message groups are in order: what waits there is mostly older than
+/// what was never looked at, and not delivered yet.
+const ORDERED_SHARE: u32 = 2;
 
 /// What is asked for.
 pub struct Want<'a> {
@@ -27,8 +29,6 @@ pub struct Want<'a> {
     pub messages: usize,
     pub bytes: u64,
     pub now_ms: u64,
-    /// Deliveries a message gets before it is dead.
-    pub attempts_max: u32,
 }
 
 /// One chosen message.
@@ -43,12 +43,14 @@ pub struct Pick {
     pub attempt: u32,
 }
 
-/// Fresh messages of one queue. Everything before `fetch_end` that is not among them was passed over.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Fresh messages of one queue. Everything before `fetch_end` that is in neither list did not match.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FreshRun {
     pub queue: u32,
     pub fetch_end: u64,
     pub picks: Vec<Pick>,
+    /// Messages that wait for others of their message group: offset, and the message group's hash.
+    pub passed: Vec<(u64, u64)>,
 }
 
 /// What was chosen, and what was found on the way.
@@ -71,25 +73,26 @@ impl Selection {
     }
 }
 
-/// Puts queues with something fresh into the ring, after the ones that wait there already: those
-/// that got messages since the last look, or all when too many did.
-fn refill(subscription: &mut Subscription, topic: &Topic) {
-    match topic.arrivals.since(subscription.turn.seen) {
-        Some(queues) => queues.for_each(|queue| subscription.turn.add(queue)),
-        None => {
-            for (queue, (ends, cursor)) in (0..).zip(topic.queues.iter().zip(&subscription.cursors)) {
-                if cursor.fetch < ends.end {
-                    subscription.turn.add(queue);
-                }
-            }
-        }
-    }
-    subscription.turn.seen = Some(topic.arrivals.count());
+/// A search for the messages of one answer.
+struct Search<'a> {
+    reader: Reader,
+    topic: &'a Topic,
+    index: &'a mut Index,
+    want: &'a Want<'a>,
+    read: &'a mut dyn FnMut(&Entry) -> Option<Bytes>,
+    selection: Selection,
+    /// Bytes the answer has room for.
+    bytes: u64,
+    /// Index entries looked at.
+    examined: usize,
+    /// Redeliveries in the answer by key, where message groups are in order.
+    taken: HashMap<(u32, u64), usize>,
 }
 
 /// Chooses the next messages of a subscription.
 ///
-/// `read` gives the encoded system properties of a message, for filters that look at them.
+/// `candidates` says where they may come from. `read` gives the encoded system properties of a
+/// message, for filters that look at them.
 /// Errors: an index run that cannot be read.
 pub fn select(
     reader: Reader,
@@ -97,193 +100,91 @@ pub fn select(
     topic: &Topic,
     index: &mut Index,
     want: &Want<'_>,
+    candidates: &mut dyn Candidates,
     read: &mut dyn FnMut(&Entry) -> Option<Bytes>,
 ) -> Result<Selection, RunError> {
-    let mut selection = Selection::default();
-    let mut bytes = want.bytes;
-    let mut due = find_due(reader, subscription, index, want)?.into_iter().peekable();
+    let mut search = Search {
+        reader,
+        topic,
+        index,
+        want,
+        read,
+        selection: Selection::default(),
+        bytes: want.bytes,
+        examined: 0,
+        taken: HashMap::new(),
+    };
+    let mut due = search.find_due(subscription, candidates)?.into_iter().peekable();
 
     // What is owed to redeliveries goes first, then fresh messages, then redeliveries again.
+    let share = if subscription.is_ordered() { ORDERED_SHARE } else { REDELIVERY_SHARE };
     let messages = u32::try_from(want.messages).unwrap_or(u32::MAX);
     let owed = if due.peek().is_some() { subscription.turn.owed.saturating_add(messages) } else { 0 };
-    let quota = (owed / REDELIVERY_SHARE) as usize;
-    take_redeliveries(&mut selection, &mut due, quota.min(want.messages), &mut bytes);
-    let fresh = select_fresh(reader, subscription, topic, index, want, read, &mut selection, &mut bytes);
+    let quota = (owed / share) as usize;
+    search.take_redeliveries(&mut due, quota.min(want.messages));
+    if subscription.is_ordered() {
+        search.note_taken();
+    }
+    let fresh = search.take_fresh(subscription, candidates);
     if fresh.is_err() {
-        // Queues were taken out of the ring and nothing was leased: all are looked at again.
+        // Queues lost their turn and nothing was leased: all are looked at again.
         subscription.turn.seen = None;
     }
     fresh?;
-    let room = want.messages - selection.messages();
-    let quota = selection.redeliveries.len() + room;
-    take_redeliveries(&mut selection, &mut due, quota, &mut bytes);
+    let room = want.messages - search.selection.messages();
+    let quota = search.selection.redeliveries.len() + room;
+    search.take_redeliveries(&mut due, quota);
 
-    let paid = u32::try_from(selection.redeliveries.len()).unwrap_or(u32::MAX).saturating_mul(REDELIVERY_SHARE);
+    let selection = search.selection;
+    let paid = u32::try_from(selection.redeliveries.len()).unwrap_or(u32::MAX).saturating_mul(share);
     let delivered = u32::try_from(selection.messages()).unwrap_or(u32::MAX);
     let still_waiting = due.peek().is_some();
     let turn = &mut subscription.turn;
     turn.owed = if still_waiting {
-        turn.owed.saturating_add(delivered).saturating_sub(paid).min(messages * REDELIVERY_SHARE)
+        turn.owed.saturating_add(delivered).saturating_sub(paid).min(messages.saturating_mul(share))
     } else {
         0
     };
     Ok(selection)
 }
 
-fn find_due(
-    reader: Reader,
-    subscription: &Subscription,
-    index: &mut Index,
-    want: &Want<'_>,
-) -> Result<Vec<Pick>, RunError> {
-    let mut found = Vec::new();
-    for (queue, offset, row) in subscription.due(want.now_ms) {
-        if found.len() == want.messages {
-            break;
+impl Search<'_> {
+    /// As many due messages as the answer has room for; those of one message group stand together,
+    /// in their order.
+    fn find_due(&mut self, subscription: &Subscription, candidates: &dyn Candidates) -> Result<Vec<Pick>, RunError> {
+        let mut found = Vec::new();
+        let places = candidates.due(subscription, self.want.now_ms);
+        for (queue, offset, row) in places.flat_map(|place| subscription.at(place)).take(self.want.messages) {
+            // Retention takes the row away together with the message, so an entry is there.
+            let Some(entry) = self.index.get(QueueKey { topic: self.reader.topic, queue }, offset)? else { continue };
+            let attempt = u32::from(row.deliveries) + 1;
+            found.push(Pick { queue, offset, entry, generation: row.generation + 1, attempt });
         }
-        if u32::from(row.deliveries) >= want.attempts_max {
-            continue; // dead: on its way to the dead-letter topic
-        }
-        // Retention takes the row away together with the message, so an entry is there.
-        let Some(entry) = index.get(QueueKey { topic: reader.topic, queue }, offset)? else { continue };
-        let attempt = u32::from(row.deliveries) + 1;
-        found.push(Pick { queue, offset, entry, generation: row.generation + 1, attempt });
+        Ok(found)
     }
-    Ok(found)
-}
 
-fn take_redeliveries(
-    selection: &mut Selection,
-    due: &mut std::iter::Peekable<std::vec::IntoIter<Pick>>,
-    up_to: usize,
-    bytes: &mut u64,
-) {
-    while selection.redeliveries.len() < up_to
-        && let Some(pick) = due.peek()
-        && fits(pick.entry, selection, bytes)
-    {
-        selection.redeliveries.extend(due.next());
+    fn take_redeliveries(&mut self, due: &mut Peekable<vec::IntoIter<Pick>>, up_to: usize) {
+        while self.selection.redeliveries.len() < up_to
+            && let Some(pick) = due.peek()
+            && self.fits(pick.entry)
+        {
+            self.selection.redeliveries.extend(due.next());
+        }
     }
-}
 
-#[allow(clippy::too_many_arguments)]
-fn select_fresh(
-    reader: Reader,
-    subscription: &mut Subscription,
-    topic: &Topic,
-    index: &mut Index,
-    want: &Want<'_>,
-    read: &mut dyn FnMut(&Entry) -> Option<Bytes>,
-    selection: &mut Selection,
-    bytes: &mut u64,
-) -> Result<(), RunError> {
-    if subscription.rows() >= SUBSCRIPTION_ROWS_MAX {
-        return Ok(());
-    }
-    refill(subscription, topic);
-    let mut examined = 0;
-    for _ in 0..subscription.turn.len() {
-        let is_full = *bytes == 0 && selection.messages() > 0;
-        if is_full || selection.messages() >= want.messages {
-            break;
-        }
-        let Some(queue) = subscription.turn.take() else { break };
-        let Some(cursor) = subscription.cursors.get(queue as usize) else { continue };
-        let Some(ends) = topic.queues.get(queue as usize) else { continue };
-        let from = cursor.fetch.max(ends.start);
-        if from >= ends.end {
-            continue;
-        }
-        if cursor.rows.len() >= CURSOR_ROWS_MAX {
-            subscription.turn.add(queue);
-            continue;
-        }
-        let key = QueueKey { topic: reader.topic, queue };
-        let scan = Scan { key, from, end: ends.end };
-        let run = scan_queue(scan, index, want, read, selection, bytes, &mut examined)?;
-        let drained = run.fetch_end >= ends.end;
-        if run.fetch_end > from {
-            selection.fresh.push(run);
-        }
-        if !drained {
-            subscription.turn.add(queue);
-        }
-        if examined >= EXAMINED_MAX {
-            selection.more = true;
-            break;
+    fn note_taken(&mut self) {
+        for pick in &self.selection.redeliveries {
+            *self.taken.entry((pick.queue, pick.entry.group_hash)).or_default() += 1;
         }
     }
-    Ok(())
-}
 
-#[derive(Clone, Copy)]
-struct Scan {
-    key: QueueKey,
-    from: u64,
-    end: u64,
-}
-
-/// Takes fresh messages of one queue until there is enough, or the work limit is reached.
-fn scan_queue(
-    scan: Scan,
-    index: &mut Index,
-    want: &Want<'_>,
-    read: &mut dyn FnMut(&Entry) -> Option<Bytes>,
-    selection: &Selection,
-    bytes: &mut u64,
-    examined: &mut usize,
-) -> Result<FreshRun, RunError> {
-    let before = selection.messages();
-    let mut run = FreshRun { queue: scan.key.queue, fetch_end: scan.from, picks: Vec::new() };
-    let mut entries = Vec::new();
-    while run.fetch_end < scan.end && *examined < EXAMINED_MAX {
-        let wanted = want.messages - before - run.picks.len();
-        if wanted == 0 {
-            break;
+    /// Whether the answer has room for one more message; the first always fits.
+    fn fits(&mut self, entry: Entry) -> bool {
+        let length = u64::from(entry.length);
+        if length > self.bytes && self.selection.messages() > 0 {
+            return false;
         }
-        entries.clear();
-        let chunk = if want.filter.needs_text() { CHUNK } else { wanted.min(CHUNK) };
-        index.range(scan.key, run.fetch_end, chunk, &mut entries)?;
-        if entries.is_empty() {
-            // Nothing is left of these offsets; the queue goes on behind them.
-            run.fetch_end = scan.end;
-            break;
-        }
-        for &(offset, entry) in &entries {
-            let enough = before + run.picks.len() >= want.messages || *examined >= EXAMINED_MAX;
-            if enough {
-                return Ok(run);
-            }
-            *examined += 1;
-            if matches(want.filter, &entry, read) {
-                let some = before + run.picks.len() > 0;
-                if some && u64::from(entry.length) > *bytes {
-                    *bytes = 0;
-                    return Ok(run);
-                }
-                *bytes = bytes.saturating_sub(u64::from(entry.length));
-                run.picks.push(Pick { queue: scan.key.queue, offset, entry, generation: 1, attempt: 1 });
-            }
-            run.fetch_end = offset + 1;
-        }
+        self.bytes = self.bytes.saturating_sub(length);
+        true
     }
-    Ok(run)
-}
-
-fn matches(filter: &Filter, entry: &Entry, read: &mut dyn FnMut(&Entry) -> Option<Bytes>) -> bool {
-    if !filter.needs_text() {
-        return true;
-    }
-    // A message that cannot be read is not passed over in silence: whoever takes it meets the damage.
-    filter.may_match(entry.tag_hash) && read(entry).is_none_or(|properties| filter.matches(&properties))
-}
-
-/// Whether the answer has room for one more message; the first always fits.
-fn fits(entry: Entry, selection: &Selection, bytes: &mut u64) -> bool {
-    let length = u64::from(entry.length);
-    if length > *bytes && selection.messages() > 0 {
-        return false;
-    }
-    *bytes = bytes.saturating_sub(length);
-    true
 }
