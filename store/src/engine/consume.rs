@@ -286,8 +286,8 @@ impl Machine {
         let is_ordered = self.state.pop.get(ask.reader).is_some_and(Subscription::is_ordered);
         let mut picks = redeliveries;
         for run in selection.fresh {
-            let hashes = run.picks.iter().map(|pick| pick.entry.group_hash).chain(run.passed.iter().map(|p| p.1));
-            let keys = if is_ordered { hashes.collect() } else { Vec::new() };
+            let entries = run.picks.iter().map(|pick| &pick.entry).chain(run.passed.iter().map(|(_, entry)| entry));
+            let keys = if is_ordered { entries.map(|entry| entry.group_hash).collect() } else { Vec::new() };
             let passed = offsets::pack(run.passed.iter().map(|(offset, _)| *offset));
             let fresh = Leased { fetch_end: run.fetch_end, passed, keys, ..lease(run.queue, &run.picks) };
             self.commit(Event::Leased(fresh));

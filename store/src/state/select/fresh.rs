@@ -1,6 +1,6 @@
 //! Messages that the group never had: queue by queue, from where the group is.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, mem};
 
 use super::{Candidates, FreshRun, Pick, Search};
 use crate::state::{
@@ -129,7 +129,7 @@ impl Search<'_> {
             let has_room = order.room > 0;
             if has_room {
                 order.room -= 1;
-                run.passed.push((offset, entry.group_hash));
+                run.passed.push((offset, entry));
             }
             return has_room;
         }
@@ -141,6 +141,35 @@ impl Search<'_> {
         self.bytes = self.bytes.saturating_sub(u64::from(entry.length));
         run.picks.push(Pick { queue: run.queue, offset, entry, generation: 1, attempt: 1 });
         true
+    }
+
+    /// Takes messages that were passed over while room was kept for redeliveries, and may follow
+    /// these now that they are in the answer too.
+    pub(super) fn take_passed(&mut self, subscription: &Subscription) {
+        let Some(fifo) = subscription.fifo() else { return };
+        let mut runs = mem::take(&mut self.selection.fresh);
+        let mut room = self.want.messages - self.selection.redeliveries.len();
+        room -= runs.iter().map(|run| run.picks.len()).sum::<usize>();
+        for run in runs.iter_mut().filter(|run| !run.passed.is_empty()) {
+            let mut order = Order { fifo, room: 0, met: HashMap::new() };
+            let before = run.picks.len();
+            run.passed.retain(|&(offset, entry)| {
+                let may_follow = self.may_follow(run.queue, entry.group_hash, &mut order);
+                let is_taken = may_follow && room > 0 && u64::from(entry.length) <= self.bytes;
+                if is_taken {
+                    room -= 1;
+                    self.bytes -= u64::from(entry.length);
+                    run.picks.push(Pick { queue: run.queue, offset, entry, generation: 1, attempt: 1 });
+                } else {
+                    order.met.insert(entry.group_hash, false);
+                }
+                !is_taken
+            });
+            if run.picks.len() > before {
+                run.picks.sort_unstable_by_key(|pick| pick.offset);
+            }
+        }
+        self.selection.fresh = runs;
     }
 
     /// Whether a fresh message of a message group may be taken: all before it are finished, or in

@@ -49,8 +49,8 @@ pub struct FreshRun {
     pub queue: u32,
     pub fetch_end: u64,
     pub picks: Vec<Pick>,
-    /// Messages that wait for others of their message group: offset, and the message group's hash.
-    pub passed: Vec<(u64, u64)>,
+    /// Messages that wait for others of their message group, with their offsets.
+    pub passed: Vec<(u64, Entry)>,
 }
 
 /// What was chosen, and what was found on the way.
@@ -122,9 +122,7 @@ pub fn select(
     let owed = if due.peek().is_some() { subscription.turn.owed.saturating_add(messages) } else { 0 };
     let quota = (owed / share) as usize;
     search.take_redeliveries(&mut due, quota.min(want.messages));
-    if subscription.is_ordered() {
-        search.note_taken();
-    }
+    search.note_taken(subscription);
     let fresh = search.take_fresh(subscription, candidates);
     if fresh.is_err() {
         // Queues lost their turn and nothing was leased: all are looked at again.
@@ -134,6 +132,8 @@ pub fn select(
     let room = want.messages - search.selection.messages();
     let quota = search.selection.redeliveries.len() + room;
     search.take_redeliveries(&mut due, quota);
+    search.note_taken(subscription);
+    search.take_passed(subscription);
 
     let selection = search.selection;
     let paid = u32::try_from(selection.redeliveries.len()).unwrap_or(u32::MAX).saturating_mul(share);
@@ -172,7 +172,11 @@ impl Search<'_> {
         }
     }
 
-    fn note_taken(&mut self) {
+    fn note_taken(&mut self, subscription: &Subscription) {
+        if !subscription.is_ordered() {
+            return;
+        }
+        self.taken.clear();
         for pick in &self.selection.redeliveries {
             *self.taken.entry((pick.queue, pick.entry.group_hash)).or_default() += 1;
         }
