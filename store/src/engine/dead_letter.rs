@@ -92,6 +92,7 @@ impl Machine {
                 }));
                 // What follows in its message group waits with it; others have another turn.
                 if is_ordered {
+                    self.runnable.insert(reader);
                     return;
                 }
             }

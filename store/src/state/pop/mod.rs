@@ -1,11 +1,14 @@
 //! Who holds which message until when. One cursor for each (group, topic, queue), one row for each
 //! message that was handed out and is not finished. Redelivery reads the original: a row whose
-//! time has come is due by comparison, no job has to run for it.
+//! time has come is due by comparison, no job has to run for it. Where message groups are in order,
+//! what had to be passed over has a row as well.
 
 mod fifo;
 mod row;
 mod sessions;
 mod subscription;
+#[cfg(test)]
+mod tests;
 mod turn;
 
 use std::{
