@@ -10,7 +10,7 @@ use centaur_apis::{
 };
 
 use super::{Machine, consume::is_system, produce::topic_not_found};
-use crate::state::pop::{Due, Reader};
+use crate::state::pop::Rules;
 
 /// Queues of one topic.
 const QUEUES_MAX: u32 = 100_000;
@@ -115,26 +115,30 @@ impl Machine {
             (Some(group), _) => log::Group { version: group.version + 1, ..group },
             (None, _) => new_group(self.state.groups.next_id(), name.as_str(), self.now_ms),
         };
+        let before = Rules::of(&group);
         change_group(&mut group, request)?;
+        self.check_order_may_change(before, &group)?;
         self.check_space()?;
         self.commit(Event::GroupSet(group.clone()));
         tracing::info!(group = group.name, created, "group set");
-        self.look_for_dead_again(group.id);
         if group.consume_disabled {
             self.refuse_waiters(|reader| reader.group == group.id, &may_not_consume(&group.name));
         }
         Ok(PutGroupResponse { group: Some(group), created })
     }
 
-    /// Fewer attempts may have been allowed: what is due may be dead now.
-    fn look_for_dead_again(&mut self, group: u32) {
-        let readers: Vec<Reader> = self.state.pop.of_group(group).map(|(reader, _)| reader).collect();
-        for reader in readers {
-            if let Some(subscription) = self.state.pop.get_mut(reader) {
-                subscription.turn.looked_to = Due::default();
-            }
-            self.runnable.insert(reader);
+    /// Refuses to begin or end order within message groups while messages are in hand.
+    fn check_order_may_change(&self, before: Rules, group: &log::Group) -> Result<(), Error> {
+        let is_ordered = Rules::of(group).is_ordered;
+        let in_hand: usize = self.state.pop.of_group(group.id).map(|(_, subscription)| subscription.rows()).sum();
+        if is_ordered == before.is_ordered || in_hand == 0 {
+            return Ok(());
         }
+        let name = &group.name;
+        let sentence = format!(
+            "group {name:?} has {in_hand} messages in hand; whether it consumes in order may change only when all are settled"
+        );
+        Err(Error::new(Reason::Precondition, sentence))
     }
 
     /// Deletes a group with its places in all topics.

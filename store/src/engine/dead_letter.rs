@@ -21,7 +21,7 @@ use crate::{
     metrics,
     state::{
         index::QueueKey,
-        pop::{Due, Reader, Row},
+        pop::{Reader, Row},
     },
 };
 
@@ -31,8 +31,6 @@ const BURIED_MAX: usize = 32;
 const BURY_RETRY_MS: u64 = 60_000;
 /// Messages with one id that are read to find the one that is leased.
 const SAME_ID_MAX: usize = 64;
-/// Due messages looked at for dead ones in one turn of one subscription.
-const LOOKED_AT_MAX: usize = 1024;
 /// Messages in a client's hands that are looked through for one without an offset of its own.
 const HELD_MAX: usize = 10_000;
 
@@ -84,34 +82,23 @@ impl Machine {
     }
 
     /// Moves messages that were delivered as often as allowed, and are due again, to the
-    /// dead-letter topic. Rows that were looked at and may be delivered once more are not looked at
-    /// again; the rest of a long list has its turn later.
+    /// dead-letter topic; the rest of a long list has its turn later.
     pub(super) fn bury_dead(&mut self, reader: Reader) {
-        let attempts_max = self.state.groups.get(reader.group).map_or(u32::MAX, |group| group.max_attempts);
-        let Some(subscription) = self.state.pop.get_mut(reader) else { return };
-        let mut dead = Vec::new();
-        // Others may become due in this very millisecond.
-        let mut looked_to = (self.now_ms.saturating_sub(1), u32::MAX, u64::MAX);
-        for (place, (queue, offset, row)) in (1..).zip(subscription.due_after(subscription.turn.looked_to, self.now_ms))
-        {
-            if u32::from(row.deliveries) >= attempts_max {
-                dead.push(((row.visible_at_ms, queue, offset), Lease { reader, queue, offset }));
-            }
-            if place == LOOKED_AT_MAX || dead.len() == BURIED_MAX {
-                looked_to = (row.visible_at_ms, queue, offset);
-                self.runnable.insert(reader);
-                break;
-            }
+        let Some(subscription) = self.state.pop.get(reader) else { return };
+        let dead = subscription.dead(self.now_ms).take(BURIED_MAX);
+        let is_ordered = subscription.is_ordered();
+        let dead: Vec<Lease> = dead.map(|(queue, offset)| Lease { reader, queue, offset }).collect();
+        if dead.len() == BURIED_MAX {
+            self.runnable.insert(reader);
         }
-        let mut buried_to = std::mem::replace(&mut subscription.turn.looked_to, looked_to);
-        for (due, lease) in dead {
+        for lease in dead {
             if self.block_is_full() {
-                self.look_again_from(reader, buried_to);
+                self.runnable.insert(reader);
                 return;
             }
             if self.check_space().and_then(|()| self.bury(lease, Cause::AttemptsExhausted)).is_err() {
                 if self.check_alive().is_err() {
-                    self.look_again_from(reader, buried_to);
+                    self.runnable.insert(reader);
                     return;
                 }
                 self.commit(Event::VisibilityChanged(VisibilityChanged {
@@ -123,17 +110,13 @@ impl Machine {
                     uncounted: false,
                     keeps_handle: true,
                 }));
+                // What follows in its message group waits with it; others have another turn.
+                if is_ordered {
+                    self.runnable.insert(reader);
+                    return;
+                }
             }
-            buried_to = due;
         }
-    }
-
-    /// Has the dead of a subscription behind a place looked for in another block, when there is room.
-    fn look_again_from(&mut self, reader: Reader, place: Due) {
-        if let Some(subscription) = self.state.pop.get_mut(reader) {
-            subscription.turn.looked_to = place;
-        }
-        self.runnable.insert(reader);
     }
 
     /// Moves one message to the dead-letter topic, in one block.

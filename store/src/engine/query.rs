@@ -17,7 +17,7 @@ use crate::{
     log::{DiskStage, record::Message},
     state::{
         index::{Entry, QueueKey},
-        pop::{Cursor, Hold, Reader},
+        pop::{Cursor, Hold, Reader, Subscription},
         topics::{Queue, Topic},
     },
 };
@@ -247,7 +247,7 @@ impl Machine {
         let places = topic.queues.iter().zip(&subscription.cursors);
         let mut queues: Vec<QueueProgress> = (0..)
             .zip(places)
-            .map(|(queue, (ends, cursor))| queue_progress(queue, *ends, cursor, self.now_ms))
+            .map(|(queue, (ends, cursor))| queue_progress(subscription, queue, *ends, cursor, self.now_ms))
             .collect();
         let mut total = Backlog::default();
         for queue in &mut queues {
@@ -264,12 +264,16 @@ impl Machine {
     }
 }
 
-fn queue_progress(queue: u32, ends: Queue, cursor: &Cursor, now_ms: u64) -> QueueProgress {
+fn queue_progress(subscription: &Subscription, queue: u32, ends: Queue, cursor: &Cursor, now_ms: u64) -> QueueProgress {
     let fetch = cursor.fetch.max(ends.start);
     let mut backlog = Backlog { ready: ends.end.saturating_sub(fetch), ..Default::default() };
-    for row in cursor.rows.values() {
+    for (offset, row) in &cursor.rows {
         match row.hold {
-            _ if row.visible_at_ms <= now_ms => backlog.ready += 1,
+            _ if row.visible_at_ms <= now_ms => {
+                backlog.ready += 1;
+                backlog.blocked += u64::from(subscription.is_held_up(queue, *offset, now_ms));
+            }
+            Hold::Passed => backlog.ready += 1,
             Hold::Leased => backlog.in_flight += 1,
             Hold::BackingOff => backlog.waiting += 1,
         }
@@ -281,6 +285,7 @@ fn add(total: &mut Backlog, more: &Backlog) {
     total.ready += more.ready;
     total.in_flight += more.in_flight;
     total.waiting += more.waiting;
+    total.blocked += more.blocked;
     total.oldest_ms = [total.oldest_ms, more.oldest_ms].into_iter().filter(|ms| *ms > 0).min().unwrap_or_default();
 }
 
