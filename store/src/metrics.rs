@@ -85,6 +85,16 @@ pub fn recalled() {
     counter!("centaur_store_scheduled_recalled_total").increment(1);
 }
 
+/// A segment is gone with everything in it.
+pub fn segment_removed() {
+    counter!("centaur_store_segments_removed_total").increment(1);
+}
+
+/// A segment was rewritten with what is still needed of it.
+pub fn segment_thinned() {
+    counter!("centaur_store_segments_thinned_total").increment(1);
+}
+
 pub fn damaged() {
     counter!("centaur_store_messages_unreadable_total").increment(1);
 }

@@ -46,6 +46,7 @@ impl Machine {
             return Err(Error::new(Reason::Invalid, sentence));
         }
         let created = known.is_none();
+        let retention_ms = known.as_ref().map(|topic| topic.retention_ms);
         let topic = match (known, request.mode()) {
             (Some(_), Mode::Create) => {
                 return Err(Error::new(Reason::AlreadyExists, format!("topic {:?} exists already", name.as_str())));
@@ -56,6 +57,9 @@ impl Machine {
         };
         self.check_space()?;
         self.commit(Event::TopicSet(topic.clone()));
+        if retention_ms.is_some_and(|before| before != topic.retention_ms) {
+            self.retention.look_again();
+        }
         tracing::info!(topic = topic.name, queues = topic.queues, created, implicit = request.implicit, "topic set");
         if self.state.topics.get(topic.id).is_some_and(|topic| !topic.is_readable()) {
             self.refuse_waiters(|reader| reader.topic == topic.id, &gives_no_messages(&topic));
@@ -95,6 +99,7 @@ impl Machine {
         };
         if !request.dry_run {
             self.commit(Event::TopicDeleted(TopicDeleted { id }));
+            self.retention.look_again();
             tracing::info!(topic = request.name, messages = response.messages, "topic deleted");
             self.refuse_waiters(|reader| reader.topic == id, &topic_not_found(&request.name));
         }

@@ -122,7 +122,7 @@ impl Machine {
     /// Moves one message to the dead-letter topic, in one block.
     ///
     /// Errors: it cannot be read, or there is no room for it.
-    fn bury(&mut self, lease: Lease, cause: Cause) -> Result<(), Error> {
+    pub(super) fn bury(&mut self, lease: Lease, cause: Cause) -> Result<(), Error> {
         let Lease { reader, queue, offset } = lease;
         let key = QueueKey { topic: reader.topic, queue };
         let entry = self.state.index.get(key, offset).ok().flatten().ok_or_else(unreadable)?;

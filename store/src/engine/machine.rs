@@ -20,6 +20,7 @@ use super::{
     consume::{Ask, Returned},
     housekeeper::Housekeeper,
     offsets::Watchers,
+    retention::Retention,
     upcoming::Upcoming,
 };
 use crate::{
@@ -76,6 +77,7 @@ pub struct Machine {
     pub(super) commands: mpsc::SyncSender<Command>,
     pub(super) returned: Returned,
     pub(super) upkeep: super::upkeep::Schedule,
+    pub(super) retention: Retention,
     pub(super) upcoming: Upcoming,
     /// End of the log when messages came due last.
     pub(super) fired_end: Lsn,
@@ -129,6 +131,7 @@ impl Machine {
             commands: parts.commands,
             returned: Returned::default(),
             upkeep: super::upkeep::Schedule::default(),
+            retention: Retention::default(),
             upcoming,
             fired_end: Lsn(0),
             facts: parts.facts,

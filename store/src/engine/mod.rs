@@ -12,6 +12,7 @@ mod origin;
 mod produce;
 mod query;
 mod redrive;
+mod retention;
 mod schedule;
 mod start;
 mod transact;

@@ -32,6 +32,8 @@ pub(super) enum Cause {
     AttemptsExhausted,
     /// Its consumer did not want it any more.
     Forwarded,
+    /// It was not finished long after its topic stopped keeping it.
+    Aged,
 }
 
 impl Cause {
@@ -39,6 +41,7 @@ impl Cause {
         match self {
             Self::AttemptsExhausted => "attempts exhausted",
             Self::Forwarded => "forwarded by client",
+            Self::Aged => "older than its topic keeps messages",
         }
     }
 }

@@ -2,7 +2,10 @@
 //! undecided transaction, about 250 bytes with its places in the orders below; the last decisions
 //! are kept, so that whoever repeats one is told what stands.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    ops::Range,
+};
 
 use centaur_apis::{
     fields::{self, system},
@@ -146,6 +149,11 @@ impl Transactions {
     /// Every undecided transaction, by LSN: part of a snapshot. Their records have to stay readable.
     pub fn undecided(&self) -> impl Iterator<Item = &TransactionState> {
         self.undecided.values()
+    }
+
+    /// Undecided ones whose half messages lie in `lsns`, and the lengths of their records.
+    pub fn undecided_in(&self, lsns: Range<Lsn>) -> impl Iterator<Item = (Lsn, u32)> {
+        self.undecided.range(lsns).map(|(lsn, row)| (*lsn, row.length))
     }
 
     /// What was decided lately, oldest first: part of a snapshot.

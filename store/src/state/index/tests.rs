@@ -107,8 +107,9 @@ impl Pair {
         for message in messages {
             after.insert(message.queue, message.offset + 1);
         }
-        let found: BTreeMap<QueueKey, u64> = self.index.starts_after(base).into_iter().collect();
-        assert_eq!(found, after, "starts after {base}");
+        let stretches = self.index.stretches_in(base);
+        let found: BTreeMap<QueueKey, u64> = stretches.iter().map(|stretch| (stretch.queue, stretch.end())).collect();
+        assert_eq!(found, after, "what {base} has");
         self.index.remove_oldest(base);
         self.index.remove_oldest(base);
     }

@@ -237,14 +237,12 @@ impl Pop {
         }
     }
 
-    /// Forgets what lies before the first offset left in a queue; says how many messages no longer
-    /// reach some group.
+    /// Goes on behind what retention took from a queue; says how many messages that some group never
+    /// had. What is in a group's hands stays there.
     pub fn retire(&mut self, topic: u32, queue: u32, start: u64, groups: &BTreeSet<u32>) -> u64 {
         let mut unconsumed = 0;
         for &group in groups {
-            let reader = Reader { group, topic };
-            unconsumed += self.drop_rows(reader, queue, start);
-            if let Some(cursor) = self.cursor_mut(reader, queue)
+            if let Some(cursor) = self.cursor_mut(Reader { group, topic }, queue)
                 && cursor.fetch < start
             {
                 unconsumed += start - cursor.fetch;
