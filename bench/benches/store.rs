@@ -10,7 +10,8 @@ use std::{
 use bytes::Bytes;
 use centaur_apis::{
     store::{
-        AckEntry, AckRequest, AppendRequest, Batch, NewMessage, PopRequest, PutTopicRequest, store_client::StoreClient,
+        AckEntry, AckRequest, AppendRequest, Batch, Delivery, NewMessage, PopRequest, PutGroupRequest, PutTopicRequest,
+        store_client::StoreClient,
     },
     transport::Transport,
     v2,
@@ -31,6 +32,8 @@ const QUEUES: u32 = 8;
 const BODY_BYTES: usize = 1024;
 const APPENDED: [u32; 3] = [1, 16, 64];
 const POPPED: u32 = 32;
+/// Message groups of a group that consumes in order; half of them are in hand all the time.
+const MESSAGE_GROUPS: [u32; 3] = [1, 100, 4000];
 /// Log of a directory that is opened, in MiB: part of one segment, one and a bit, and several.
 const LOG_MIB: [u32; 3] = [64, 300, 1024];
 const LARGE_BODY_BYTES: usize = 64 << 10;
@@ -78,6 +81,20 @@ async fn make_topic(mut client: Client) {
     client.put_topic(topic).await.expect("a topic");
 }
 
+/// A request for messages of a range of message groups, in turn.
+fn grouped_request(messages: u32, message_groups: std::ops::Range<u32>) -> AppendRequest {
+    let mut request = request(messages, BODY_BYTES);
+    for (message_group, batch) in message_groups.cycle().zip(&mut request.batches) {
+        let properties = v2::SystemProperties {
+            message_group: Some(message_group.to_string()),
+            ..v2::SystemProperties::decode(properties()).expect("properties")
+        };
+        batch.messages[0].properties = properties.encode_to_vec().into();
+        batch.messages[0].queue = message_group % QUEUES;
+    }
+    request
+}
+
 /// One message a batch, as sends of many producers share a call.
 fn request(messages: u32, body_bytes: usize) -> AppendRequest {
     let message = NewMessage {
@@ -113,6 +130,14 @@ async fn append(mut client: Client, request: AppendRequest) {
 
 /// Takes `POPPED` messages and settles them.
 async fn pop_and_ack(client: &mut Client) {
+    let deliveries = pop(client).await;
+    let entry = |handle| AckEntry { group: GROUP.to_owned(), topic: TOPIC.to_owned(), handle };
+    let entries = deliveries.into_iter().map(|delivery| entry(delivery.handle)).collect();
+    let results = client.ack(AckRequest { entries }).await.expect("an answer").into_inner().results;
+    assert!(results.iter().all(|result| result.error.is_none()), "{results:?}");
+}
+
+async fn pop(client: &mut Client) -> Vec<Delivery> {
     let request = PopRequest {
         group: GROUP.to_owned(),
         topic: TOPIC.to_owned(),
@@ -125,10 +150,7 @@ async fn pop_and_ack(client: &mut Client) {
     };
     let deliveries = client.pop(request).await.expect("an answer").into_inner().deliveries;
     assert_eq!(deliveries.len(), POPPED as usize);
-    let entry = |handle| AckEntry { group: GROUP.to_owned(), topic: TOPIC.to_owned(), handle };
-    let entries = deliveries.into_iter().map(|delivery| entry(delivery.handle)).collect();
-    let results = client.ack(AckRequest { entries }).await.expect("an answer").into_inner().results;
-    assert!(results.iter().all(|result| result.error.is_none()), "{results:?}");
+    deliveries
 }
 
 fn appends(criterion: &mut Criterion) {
@@ -155,19 +177,49 @@ fn pops(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("pop and ack");
     group.throughput(Throughput::Elements(u64::from(POPPED)));
     group.bench_function(BenchmarkId::from_parameter(POPPED), |bencher| {
-        bencher.to_async(&runtime).iter_custom(async |iterations| {
-            let mut client = fixture.client.clone();
-            let mut taken = Duration::ZERO;
-            for _ in 0..iterations {
-                append(client.clone(), request.clone()).await;
-                let started = Instant::now();
-                pop_and_ack(&mut client).await;
-                taken += started.elapsed();
-            }
-            taken
-        });
+        bencher.to_async(&runtime).iter_custom(|iterations| pops_taken(&fixture.client, &request, iterations));
     });
     group.finish();
+}
+
+/// The same by a group that consumes in order, while half of the message groups are in hand.
+fn ordered_pops(criterion: &mut Criterion) {
+    let runtime = runtime();
+    let mut group = criterion.benchmark_group("pop and ack in order");
+    group.throughput(Throughput::Elements(u64::from(POPPED)));
+    for message_groups in MESSAGE_GROUPS {
+        let fixture = Fixture::open(&runtime, Flush::Async);
+        runtime.block_on(hold(fixture.client.clone(), message_groups / 2 / POPPED * POPPED));
+        let free = message_groups / 2..message_groups;
+        let request = grouped_request(POPPED, free);
+        group.bench_function(BenchmarkId::from_parameter(message_groups), |bencher| {
+            bencher.to_async(&runtime).iter_custom(|iterations| pops_taken(&fixture.client, &request, iterations));
+        });
+    }
+    group.finish();
+}
+
+/// Makes the group one that consumes in order, and takes a message of each of the first message groups.
+async fn hold(mut client: Client, message_groups: u32) {
+    let group = PutGroupRequest { name: GROUP.to_owned(), fifo: Some(true), ..Default::default() };
+    client.put_group(group).await.expect("a group");
+    append(client.clone(), grouped_request(message_groups, 0..message_groups)).await;
+    for _ in 0..message_groups / POPPED {
+        pop(&mut client).await;
+    }
+}
+
+/// How long so many pops with acks took, appends not counted.
+async fn pops_taken(client: &Client, request: &AppendRequest, iterations: u64) -> Duration {
+    let mut client = client.clone();
+    let mut taken = Duration::ZERO;
+    for _ in 0..iterations {
+        append(client.clone(), request.clone()).await;
+        let started = Instant::now();
+        pop_and_ack(&mut client).await;
+        taken += started.elapsed();
+    }
+    taken
 }
 
 /// Opens directories that have no clean marker, as a process leaves them that was killed.
@@ -205,5 +257,5 @@ fn reopened(directory: &Path) -> Duration {
     taken
 }
 
-criterion_group!(benches, appends, pops, recovery);
+criterion_group!(benches, appends, pops, ordered_pops, recovery);
 criterion_main!(benches);

@@ -41,6 +41,10 @@ pub struct Config {
     pub transaction_check_interval_ms: u64,
     /// Questions about one transaction before it is discarded.
     pub transaction_checks_max: u32,
+    /// How long a discarded transaction is kept for an operator to decide, ms; then it is rolled back.
+    pub transaction_discarded_ms: u64,
+    /// Undecided transactions; more half messages are refused.
+    pub transactions_max: usize,
     /// Cut the log where synced data is damaged, instead of refusing to start. Loses messages.
     pub salvage: bool,
 }
@@ -61,6 +65,8 @@ impl Default for Config {
             transaction_timeout_ms: 6_000,
             transaction_check_interval_ms: 30_000,
             transaction_checks_max: 15,
+            transaction_discarded_ms: 72 * 3_600_000,
+            transactions_max: 1_000_000,
             salvage: false,
         }
     }

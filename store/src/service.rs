@@ -6,20 +6,22 @@ use std::sync::{
 };
 
 use centaur_apis::{
+    fields::{self, system},
     receipt_handle::ReceiptHandle,
     store::{
         AckRequest, AckResponse, AckResult, AppendRequest, AppendResponse, ChangeVisibilityRequest,
-        ChangeVisibilityResponse, DeadLetterRequest, DeadLetterResponse, DeleteGroupRequest, DeleteGroupResponse,
-        DeleteTopicRequest, DeleteTopicResponse, Delivery, DescribeGroupRequest, DescribeGroupResponse,
-        DescribeRequest, DescribeResponse, DescribeTopicRequest, DescribeTopicResponse, EndSessionRequest,
-        EndSessionResponse, EndTransactionRequest, EndTransactionResponse, Error, GetOffsetRequest, GetOffsetResponse,
-        ListGroupsRequest, ListGroupsResponse, ListLiteTopicsRequest, ListLiteTopicsResponse, ListNoticesRequest,
-        ListNoticesResponse, ListScheduledRequest, ListScheduledResponse, ListTopicsRequest, ListTopicsResponse,
-        ListTransactionsRequest, ListTransactionsResponse, PopRequest, PopResponse, PutGroupRequest, PutGroupResponse,
-        PutTopicRequest, PutTopicResponse, QueryMessagesRequest, QueryMessagesResponse, QueryOffsetRequest,
-        QueryOffsetResponse, ReadRequest, ReadResponse, Reason, RecallRequest, RecallResponse, RedriveRequest,
-        RedriveResponse, ResetGroupRequest, ResetGroupResponse, SyncLiteRequest, SyncLiteResponse, TakeChecksRequest,
-        TakeChecksResponse, TouchRequest, TouchResponse, store_server,
+        ChangeVisibilityResponse, Check, DeadLetterRequest, DeadLetterResponse, DeleteGroupRequest,
+        DeleteGroupResponse, DeleteTopicRequest, DeleteTopicResponse, Delivery, DescribeGroupRequest,
+        DescribeGroupResponse, DescribeRequest, DescribeResponse, DescribeTopicRequest, DescribeTopicResponse,
+        EndSessionRequest, EndSessionResponse, EndTransactionRequest, EndTransactionResponse, Error, GetOffsetRequest,
+        GetOffsetResponse, ListGroupsRequest, ListGroupsResponse, ListLiteTopicsRequest, ListLiteTopicsResponse,
+        ListNoticesRequest, ListNoticesResponse, ListScheduledRequest, ListScheduledResponse, ListTopicsRequest,
+        ListTopicsResponse, ListTransactionsRequest, ListTransactionsResponse, PopRequest, PopResponse,
+        PutGroupRequest, PutGroupResponse, PutTopicRequest, PutTopicResponse, QueryMessagesRequest,
+        QueryMessagesResponse, QueryOffsetRequest, QueryOffsetResponse, ReadRequest, ReadResponse, Reason,
+        RecallRequest, RecallResponse, RedriveRequest, RedriveResponse, ResetGroupRequest, ResetGroupResponse,
+        Scheduled, SyncLiteRequest, SyncLiteResponse, TakeChecksRequest, TakeChecksResponse, TouchRequest,
+        TouchResponse, Transaction, store_server,
     },
     units::Lsn,
 };
@@ -30,7 +32,7 @@ use tokio::{
 use tonic::{Request, Response, Status};
 
 use crate::{
-    engine::{self, Found, Grant, Handle, Hits, Machine, batch_bytes},
+    engine::{self, CHECKS_MAX, Chosen, Found, Grant, Handle, Hits, Letter, Listed, Machine, batch_bytes},
     filter::{Filter, Text},
     log::{
         Reader,
@@ -214,6 +216,53 @@ fn read_hits(reader: &Reader, hits: &Hits) -> QueryMessagesResponse {
     QueryMessagesResponse { messages, complete }
 }
 
+/// How many of the first places take no more than that many bytes; at least one.
+fn first_bytes(chosen: &[Chosen], bytes_max: u64) -> usize {
+    let mut bytes = 0;
+    let fits = |chosen: &&Chosen| {
+        bytes += chosen.found.map_or(0, |found| u64::from(found.length));
+        bytes <= bytes_max
+    };
+    chosen.iter().take_while(fits).count().max(1)
+}
+
+/// Reads dead letters; each keeps its place, whether it can be read or not.
+fn read_letters(reader: &Reader, chosen: &[Chosen]) -> Vec<Letter> {
+    let read = |found: Found| Some(read_all(reader, vec![Place::from(&found)]).pop()?.1);
+    chosen.iter().map(|Chosen { place, found }| Letter { place: *place, message: found.and_then(read) }).collect()
+}
+
+/// Adds what only the messages say to a list of transactions; one at a time, for their bodies may
+/// be large.
+fn complete(reader: &Reader, listed: engine::Undecided) -> ListTransactionsResponse {
+    let complete = |(lsn, length, mut transaction): (Lsn, u32, Transaction)| {
+        if let Some((_, message)) = read_all(reader, vec![Place::bare(lsn, length)]).pop() {
+            transaction.message_id = message_id(&message);
+            transaction.body_bytes = u32::try_from(message.body.len()).unwrap_or(u32::MAX);
+        }
+        transaction
+    };
+    let transactions = listed.transactions.into_iter().map(complete).collect();
+    ListTransactionsResponse { transactions, total: listed.total }
+}
+
+/// One line of a list of scheduled messages; none when its message cannot be read.
+fn scheduled(reader: &Reader, listed: Listed) -> Option<Scheduled> {
+    let (_, message) = read_all(reader, vec![Place::bare(listed.lsn, listed.length)]).pop()?;
+    Some(Scheduled {
+        topic: listed.topic,
+        message_id: message_id(&message),
+        due_ms: listed.due_ms,
+        stored_ms: message.stored_ms,
+        body_bytes: u32::try_from(message.body.len()).unwrap_or(u32::MAX),
+        ticket: listed.ticket,
+    })
+}
+
+fn message_id(message: &Message) -> String {
+    fields::text(&message.properties, system::MESSAGE_ID).unwrap_or_default().to_owned()
+}
+
 fn not_there() -> Error {
     Error::new(Reason::Failed, "this store does not do that yet")
 }
@@ -302,16 +351,34 @@ impl store_server::Store for Service {
         self.run(EVENT_BYTES, job).await
     }
 
-    async fn recall(&self, _request: Request<RecallRequest>) -> Answer<RecallResponse> {
-        Err(not_there().into())
+    async fn recall(&self, request: Request<RecallRequest>) -> Answer<RecallResponse> {
+        let request = request.into_inner();
+        let (lsn, length) = self.handle.run(EVENT_BYTES, move |machine| machine.recall(&request)).await?;
+        // It is recalled, whatever becomes of its id.
+        let messages = self.read(vec![Place::bare(lsn, length)]).await?;
+        let message_id = messages.first().map(|(_, message)| message_id(message)).unwrap_or_default();
+        Ok(Response::new(RecallResponse { message_id }))
     }
 
-    async fn end_transaction(&self, _request: Request<EndTransactionRequest>) -> Answer<EndTransactionResponse> {
-        Err(not_there().into())
+    async fn end_transaction(&self, request: Request<EndTransactionRequest>) -> Answer<EndTransactionResponse> {
+        let request = request.into_inner();
+        self.run(EVENT_BYTES, move |machine| machine.end_transaction(&request)).await
     }
 
-    async fn take_checks(&self, _request: Request<TakeChecksRequest>) -> Answer<TakeChecksResponse> {
-        Err(not_there().into())
+    async fn take_checks(&self, request: Request<TakeChecksRequest>) -> Answer<TakeChecksResponse> {
+        let request = request.into_inner();
+        let bytes = request.checks_max.clamp(1, CHECKS_MAX) as usize * EVENT_BYTES;
+        let taken = self.handle.run(bytes, move |machine| Ok(machine.take_checks(&request))).await?;
+        let places = taken.questions.iter().map(|question| Place::bare(question.lsn, question.length)).collect();
+        let mut questions = taken.questions.into_iter();
+        // In the same order; one that cannot be read is left out.
+        let check = |(place, message): (Place, Message)| {
+            let question = questions.find(|question| question.lsn == place.lsn)?;
+            let message = Some(delivery(&place, message, None));
+            Some(Check { topic: question.topic, ticket: question.ticket, message })
+        };
+        let checks = self.read(places).await?.into_iter().filter_map(check).collect();
+        Ok(Response::new(TakeChecksResponse { checks, due_topics: taken.due_topics }))
     }
 
     async fn sync_lite(&self, _request: Request<SyncLiteRequest>) -> Answer<SyncLiteResponse> {
@@ -358,16 +425,46 @@ impl store_server::Store for Service {
         self.run(EVENT_BYTES, move |machine| machine.reset_group(&request)).await
     }
 
-    async fn redrive(&self, _request: Request<RedriveRequest>) -> Answer<RedriveResponse> {
-        Err(not_there().into())
+    async fn redrive(&self, request: Request<RedriveRequest>) -> Answer<RedriveResponse> {
+        let request = request.into_inner();
+        let (group, dry_run) = (request.group.clone(), request.dry_run);
+        let mut chosen = self.handle.ask(move |machine| machine.find_letters(&request)).await?;
+        let mut results = Vec::with_capacity(chosen.len());
+        while !chosen.is_empty() {
+            let rest = chosen.split_off(first_bytes(&chosen, QUERY_BYTES_MAX));
+            let reader = self.reader.clone();
+            let read = tokio::task::spawn_blocking(move || read_letters(&reader, &chosen));
+            let letters = read.await.map_err(|_| Error::new(Reason::Failed, "messages could not be read"))?;
+            let bytes = letters.iter().filter_map(|letter| letter.message.as_ref()).map(Message::encoded_len).sum();
+            let group = group.clone();
+            let job = move |machine: &mut Machine| machine.redrive(&group, letters, dry_run);
+            results.extend(self.handle.run(bytes, job).await?);
+            chosen = rest;
+        }
+        Ok(Response::new(RedriveResponse { results }))
     }
 
-    async fn list_scheduled(&self, _request: Request<ListScheduledRequest>) -> Answer<ListScheduledResponse> {
-        Err(not_there().into())
+    async fn list_scheduled(&self, request: Request<ListScheduledRequest>) -> Answer<ListScheduledResponse> {
+        let request = request.into_inner();
+        let mut listing = self.handle.ask(move |machine| machine.start_listing(&request)).await?;
+        while !listing.is_complete {
+            listing = self.handle.ask(move |machine| machine.list_more(listing)).await?;
+        }
+        let reader = self.reader.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            listing.found.into_iter().filter_map(|listed| scheduled(&reader, listed)).collect()
+        });
+        let messages = read.await.map_err(|_| Error::new(Reason::Failed, "messages could not be read"))?;
+        Ok(Response::new(ListScheduledResponse { messages, total: listing.total }))
     }
 
-    async fn list_transactions(&self, _request: Request<ListTransactionsRequest>) -> Answer<ListTransactionsResponse> {
-        Err(not_there().into())
+    async fn list_transactions(&self, request: Request<ListTransactionsRequest>) -> Answer<ListTransactionsResponse> {
+        let request = request.into_inner();
+        let listed = self.handle.ask(move |machine| machine.list_transactions(&request)).await?;
+        let reader = self.reader.clone();
+        let read = tokio::task::spawn_blocking(move || complete(&reader, listed));
+        let response = read.await.map_err(|_| Error::new(Reason::Failed, "messages could not be read"))?;
+        Ok(Response::new(response))
     }
 
     async fn list_lite_topics(&self, _request: Request<ListLiteTopicsRequest>) -> Answer<ListLiteTopicsResponse> {

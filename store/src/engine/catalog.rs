@@ -10,7 +10,7 @@ use centaur_apis::{
 };
 
 use super::{Machine, consume::is_system, produce::topic_not_found};
-use crate::state::pop::{Due, Reader};
+use crate::state::pop::Rules;
 
 /// Queues of one topic.
 const QUEUES_MAX: u32 = 100_000;
@@ -46,6 +46,7 @@ impl Machine {
             return Err(Error::new(Reason::Invalid, sentence));
         }
         let created = known.is_none();
+        let retention_ms = known.as_ref().map(|topic| topic.retention_ms);
         let topic = match (known, request.mode()) {
             (Some(_), Mode::Create) => {
                 return Err(Error::new(Reason::AlreadyExists, format!("topic {:?} exists already", name.as_str())));
@@ -56,6 +57,9 @@ impl Machine {
         };
         self.check_space()?;
         self.commit(Event::TopicSet(topic.clone()));
+        if retention_ms.is_some_and(|before| before != topic.retention_ms) {
+            self.retention.look_again();
+        }
         tracing::info!(topic = topic.name, queues = topic.queues, created, implicit = request.implicit, "topic set");
         if self.state.topics.get(topic.id).is_some_and(|topic| !topic.is_readable()) {
             self.refuse_waiters(|reader| reader.topic == topic.id, &gives_no_messages(&topic));
@@ -95,6 +99,7 @@ impl Machine {
         };
         if !request.dry_run {
             self.commit(Event::TopicDeleted(TopicDeleted { id }));
+            self.retention.look_again();
             tracing::info!(topic = request.name, messages = response.messages, "topic deleted");
             self.refuse_waiters(|reader| reader.topic == id, &topic_not_found(&request.name));
         }
@@ -115,26 +120,30 @@ impl Machine {
             (Some(group), _) => log::Group { version: group.version + 1, ..group },
             (None, _) => new_group(self.state.groups.next_id(), name.as_str(), self.now_ms),
         };
+        let before = Rules::of(&group);
         change_group(&mut group, request)?;
+        self.check_order_may_change(before, &group)?;
         self.check_space()?;
         self.commit(Event::GroupSet(group.clone()));
         tracing::info!(group = group.name, created, "group set");
-        self.look_for_dead_again(group.id);
         if group.consume_disabled {
             self.refuse_waiters(|reader| reader.group == group.id, &may_not_consume(&group.name));
         }
         Ok(PutGroupResponse { group: Some(group), created })
     }
 
-    /// Fewer attempts may have been allowed: what is due may be dead now.
-    fn look_for_dead_again(&mut self, group: u32) {
-        let readers: Vec<Reader> = self.state.pop.of_group(group).map(|(reader, _)| reader).collect();
-        for reader in readers {
-            if let Some(subscription) = self.state.pop.get_mut(reader) {
-                subscription.turn.looked_to = Due::default();
-            }
-            self.runnable.insert(reader);
+    /// Refuses to begin or end order within message groups while messages are in hand.
+    fn check_order_may_change(&self, before: Rules, group: &log::Group) -> Result<(), Error> {
+        let is_ordered = Rules::of(group).is_ordered;
+        let in_hand: usize = self.state.pop.of_group(group.id).map(|(_, subscription)| subscription.rows()).sum();
+        if is_ordered == before.is_ordered || in_hand == 0 {
+            return Ok(());
         }
+        let name = &group.name;
+        let sentence = format!(
+            "group {name:?} has {in_hand} messages in hand; whether it consumes in order may change only when all are settled"
+        );
+        Err(Error::new(Reason::Precondition, sentence))
     }
 
     /// Deletes a group with its places in all topics.

@@ -7,7 +7,7 @@ use std::{
 
 use centaur_apis::{
     hash64,
-    log::{Acked, CursorsSet, Leased, Position, SessionEnded, VisibilityChanged, control::Event},
+    log::{Acked, CursorsSet, Leased, Position, SessionEnded, TopicType, VisibilityChanged, control::Event},
     names::{GroupName, TopicName},
     receipt_handle::ReceiptHandle,
     store::{ChangeVisibilityRequest, EndSessionRequest, Error, PopRequest, Reason},
@@ -23,8 +23,8 @@ use crate::{
     state::{
         index::{Entry, QueueKey},
         offsets,
-        pop::{Hold, Reader, Row},
-        select::{self, Pick, Selection, Want},
+        pop::{Hold, Reader, Row, Subscription},
+        select::{self, Candidates, HighestFirst, InTurn, Pick, Selection, Want},
     },
     wait::WaiterId,
 };
@@ -239,11 +239,15 @@ impl Machine {
 
     fn select(&mut self, ask: &Ask) -> Result<Selection, Error> {
         let reader = ask.reader;
-        let attempts_max = self.state.groups.get(reader.group).map_or(u32::MAX, |group| group.max_attempts);
-        let want =
-            Want { filter: &ask.filter, messages: ask.messages, bytes: ask.bytes, now_ms: self.now_ms, attempts_max };
+        let want = Want { filter: &ask.filter, messages: ask.messages, bytes: ask.bytes, now_ms: self.now_ms };
         let Some(topic) = self.state.topics.get(reader.topic) else { return Ok(Selection::default()) };
         let Some(subscription) = self.state.pop.get_mut(reader) else { return Ok(Selection::default()) };
+        let (mut in_turn, mut highest_first) = (InTurn::default(), HighestFirst::default());
+        let shared_percent = self.state.groups.get(reader.group).map_or(0, |group| group.shared_percent);
+        let has_priorities = topic.settings.r#type() == TopicType::Priority && !subscription.is_ordered();
+        let is_shared = subscription.turn.shared + shared_percent >= 100;
+        let candidates: &mut dyn Candidates =
+            if has_priorities && !is_shared { &mut highest_first } else { &mut in_turn };
         let (log, open, open_at) = (&self.reader, &self.body, self.log.next().plus(BLOCK_HEADER_BYTES));
         let mut passes = |entry: &Entry| match entry.lsn.0.checked_sub(open_at.0) {
             // Nobody can read the open block yet, and its messages are chosen as well.
@@ -252,36 +256,42 @@ impl Machine {
             }
             None => log.read(entry.lsn, entry.length).map_or(true, |record| takes(want.filter, &record)),
         };
-        select::select(reader, subscription, topic, &mut self.state.index, &want, &mut passes)
-            .map_err(|error| damaged(&error))
+        let selection =
+            select::select(reader, subscription, topic, &mut self.state.index, &want, candidates, &mut passes)
+                .map_err(|error| damaged(&error))?;
+        if has_priorities && !selection.fresh.is_empty() {
+            subscription.turn.shared = (subscription.turn.shared + shared_percent) % 100;
+        }
+        Ok(selection)
     }
 
     fn commit_leases(&mut self, ask: &Ask, until: u64, selection: Selection) -> Vec<Pick> {
-        let lease = |queue: u32, fetch_end: u64, offsets: Vec<u64>, now_ms: u64| {
-            Event::Leased(Leased {
-                group: ask.reader.group,
-                topic: ask.reader.topic,
-                queue,
-                fetch_end,
-                offsets: offsets::pack(offsets),
-                visible_at_ms: until,
-                session: if ask.session_bound { ask.client } else { 0 },
-                attempt: ask.attempt,
-                leased_at_ms: now_ms,
-                client: ask.client,
-                ..Default::default()
-            })
+        let now_ms = self.now_ms;
+        let lease = |queue: u32, picks: &[Pick]| Leased {
+            group: ask.reader.group,
+            topic: ask.reader.topic,
+            queue,
+            offsets: offsets::pack(picks.iter().map(|pick| pick.offset)),
+            visible_at_ms: until,
+            session: if ask.session_bound { ask.client } else { 0 },
+            attempt: ask.attempt,
+            leased_at_ms: now_ms,
+            client: ask.client,
+            ..Default::default()
         };
         let mut redeliveries = selection.redeliveries;
         redeliveries.sort_unstable_by_key(|pick| (pick.queue, pick.offset));
         for run in redeliveries.chunk_by(|a, b| a.queue == b.queue) {
-            let offsets = run.iter().map(|pick| pick.offset).collect();
-            self.commit(lease(run[0].queue, 0, offsets, self.now_ms));
+            self.commit(Event::Leased(lease(run[0].queue, run)));
         }
+        let is_ordered = self.state.pop.get(ask.reader).is_some_and(Subscription::is_ordered);
         let mut picks = redeliveries;
         for run in selection.fresh {
-            let offsets = run.picks.iter().map(|pick| pick.offset).collect();
-            self.commit(lease(run.queue, run.fetch_end, offsets, self.now_ms));
+            let entries = run.picks.iter().map(|pick| &pick.entry).chain(run.passed.iter().map(|(_, entry)| entry));
+            let keys = if is_ordered { entries.map(|entry| entry.group_hash).collect() } else { Vec::new() };
+            let passed = offsets::pack(run.passed.iter().map(|(offset, _)| *offset));
+            let fresh = Leased { fetch_end: run.fetch_end, passed, keys, ..lease(run.queue, &run.picks) };
+            self.commit(Event::Leased(fresh));
             picks.extend(run.picks);
         }
         picks

@@ -1,25 +1,28 @@
 //! Messages that nobody could consume: moved to the dead-letter topic of their group, in the block
 //! that ends their lease.
 
-use bytes::{Bytes, BytesMut};
 use centaur_apis::{
-    fields::{self, Value, message, system},
+    fields::{self, system},
     hash64,
     log::{self, DeadLettered, Permission, TopicType, VisibilityChanged, control::Event},
     names::DEAD_LETTER_PREFIX,
     store::{DeadLetterRequest, Error, Reason},
-    v2,
+    units::Lsn,
 };
 
 use super::{
     Machine, catalog,
     consume::{Found, Lease},
+    origin::{Cause, Origin},
     produce::topic_not_found,
 };
 use crate::{
     log::record::{Message, Place},
     metrics,
-    state::{index::QueueKey, pop::Reader},
+    state::{
+        index::QueueKey,
+        pop::{Reader, Row},
+    },
 };
 
 /// Dead messages moved in one turn of one subscription.
@@ -28,8 +31,8 @@ const BURIED_MAX: usize = 32;
 const BURY_RETRY_MS: u64 = 60_000;
 /// Messages with one id that are read to find the one that is leased.
 const SAME_ID_MAX: usize = 64;
-/// Due messages looked at for dead ones in one turn of one subscription.
-const LOOKED_AT_MAX: usize = 1024;
+/// Messages in a client's hands that are looked through for one without an offset of its own.
+const HELD_MAX: usize = 10_000;
 
 impl Machine {
     /// Moves one leased message to its group's dead-letter topic; once, however often it is asked.
@@ -44,9 +47,7 @@ impl Machine {
         };
         let Some(lease) = lease else { return Ok(()) };
         self.check_space()?;
-        self.bury(lease).then_some(()).ok_or_else(|| {
-            Error::new(Reason::Failed, "message cannot be read, so it cannot be moved to the dead-letter topic")
-        })
+        self.bury(lease, Cause::Forwarded)
     }
 
     /// A lease of a client, found by the message's id: some clients forget their handle.
@@ -55,43 +56,49 @@ impl Machine {
         let group = self.state.groups.named(&request.group).ok_or_else(|| catalog::group_not_found(&request.group))?.id;
         let reader = Reader { group, topic };
         let client = hash64(request.client.as_bytes());
-        for message in self.messages_with_key(topic, &request.message_id, SAME_ID_MAX)? {
+        for (lsn, message) in self.messages_with_key(topic, &request.message_id, SAME_ID_MAX)? {
             if fields::text(&message.properties, system::MESSAGE_ID) != Some(&request.message_id) {
                 continue;
             }
-            let Some(offset) = message.offset() else { continue };
-            let row = self.state.pop.get(reader).and_then(|s| s.row(message.queue, offset));
-            if row.is_some_and(|row| row.client == client && row.visible_at_ms > self.now_ms) {
+            if let Some(offset) = self.offset_held(reader, client, lsn, &message) {
                 return Ok(Some(Lease { reader, queue: message.queue, offset }));
             }
         }
         Ok(None)
     }
 
-    /// Moves messages that were delivered as often as allowed, and are due again, to the
-    /// dead-letter topic. Rows that were looked at and may be delivered once more are not looked at
-    /// again; the rest of a long list has its turn later.
-    pub(super) fn bury_dead(&mut self, reader: Reader) {
-        let attempts_max = self.state.groups.get(reader.group).map_or(u32::MAX, |group| group.max_attempts);
-        let Some(subscription) = self.state.pop.get_mut(reader) else { return };
-        let mut dead = Vec::new();
-        // Others may become due in this very millisecond.
-        let mut looked_to = (self.now_ms.saturating_sub(1), u32::MAX, u64::MAX);
-        for (place, (queue, offset, row)) in (1..).zip(subscription.due_after(subscription.turn.looked_to, self.now_ms))
-        {
-            if u32::from(row.deliveries) >= attempts_max {
-                dead.push(Lease { reader, queue, offset });
-            }
-            if place == LOOKED_AT_MAX || dead.len() == BURIED_MAX {
-                looked_to = (row.visible_at_ms, queue, offset);
-                self.runnable.insert(reader);
-                break;
-            }
+    /// The offset of a message, if this client holds it. One that waited for its time or its
+    /// transaction has none in its record: it is among those held that lies at the same place.
+    fn offset_held(&mut self, reader: Reader, client: u64, lsn: Lsn, message: &Message) -> Option<u64> {
+        let is_held = |row: &Row| row.client == client && row.visible_at_ms > self.now_ms;
+        let cursor = self.state.pop.get(reader)?.cursors.get(message.queue as usize)?;
+        if let Some(offset) = message.offset() {
+            return cursor.rows.get(&offset).is_some_and(is_held).then_some(offset);
         }
-        subscription.turn.looked_to = looked_to;
+        let held = cursor.rows.iter().filter(|(_, row)| is_held(row)).map(|(offset, _)| *offset);
+        let key = QueueKey { topic: reader.topic, queue: message.queue };
+        let mut held = held.take(HELD_MAX);
+        held.find(|offset| self.state.index.get(key, *offset).is_ok_and(|entry| entry.is_some_and(|e| e.lsn == lsn)))
+    }
+
+    /// Moves messages that were delivered as often as allowed, and are due again, to the
+    /// dead-letter topic; the rest of a long list has its turn later.
+    pub(super) fn bury_dead(&mut self, reader: Reader) {
+        let Some(subscription) = self.state.pop.get(reader) else { return };
+        let dead = subscription.dead(self.now_ms).take(BURIED_MAX);
+        let is_ordered = subscription.is_ordered();
+        let dead: Vec<Lease> = dead.map(|(queue, offset)| Lease { reader, queue, offset }).collect();
+        if dead.len() == BURIED_MAX {
+            self.runnable.insert(reader);
+        }
         for lease in dead {
-            if self.check_space().is_err() || !self.bury(lease) {
+            if self.block_is_full() {
+                self.runnable.insert(reader);
+                return;
+            }
+            if self.check_space().and_then(|()| self.bury(lease, Cause::AttemptsExhausted)).is_err() {
                 if self.check_alive().is_err() {
+                    self.runnable.insert(reader);
                     return;
                 }
                 self.commit(Event::VisibilityChanged(VisibilityChanged {
@@ -103,29 +110,33 @@ impl Machine {
                     uncounted: false,
                     keeps_handle: true,
                 }));
+                // What follows in its message group waits with it; others have another turn.
+                if is_ordered {
+                    self.runnable.insert(reader);
+                    return;
+                }
             }
         }
     }
 
-    /// Moves one message to the dead-letter topic, in one block. `false`: it cannot be read, or
-    /// there is no room for it.
-    fn bury(&mut self, lease: Lease) -> bool {
+    /// Moves one message to the dead-letter topic, in one block.
+    ///
+    /// Errors: it cannot be read, or there is no room for it.
+    pub(super) fn bury(&mut self, lease: Lease, cause: Cause) -> Result<(), Error> {
         let Lease { reader, queue, offset } = lease;
         let key = QueueKey { topic: reader.topic, queue };
-        let Ok(Some(entry)) = self.state.index.get(key, offset) else { return false };
-        let Some(original) = self.read_message(entry.lsn, entry.length) else { return false };
+        let entry = self.state.index.get(key, offset).ok().flatten().ok_or_else(unreadable)?;
+        let original = self.read_message(entry.lsn, entry.length).ok_or_else(unreadable)?;
         let names = self.state.topics.get(reader.topic).zip(self.state.groups.get(reader.group));
-        let Some((topic, group)) = names.map(|(topic, group)| (topic.settings.name.clone(), group.name.clone())) else {
-            return false;
-        };
+        let names = names.map(|(topic, group)| (topic.settings.name.clone(), group.name.clone()));
+        let (topic, group) = names.ok_or_else(unreadable)?;
+        let attempts = self.state.pop.get(reader).and_then(|s| s.row(queue, offset)).map_or(0, |row| row.deliveries);
+        let origin = Origin { topic: &topic, queue, offset, group: &group, attempts, cause, at_ms: self.now_ms };
         let grave = format!("{DEAD_LETTER_PREFIX}{group}");
+        let (head, properties) = origin.write_into(&original, &grave);
         let id = self.dead_letter_topic(&grave);
-        if self.make_room(original.encoded_len() + grave.len() + topic.len() + 1024).is_err() {
-            return false;
-        }
+        self.make_room(head.len() + properties.len() + original.encoded_len() + 1024)?;
         let next = self.state.topics.get(id).and_then(|topic| topic.queues.first()).map_or(0, |queue| queue.end);
-        let head = rename(&original.head, &grave);
-        let properties = with_origin(&original, &topic);
         self.commit(Event::DeadLettered(DeadLettered { group: reader.group, topic: reader.topic, queue, offset }));
         let place = Place::Queued(next);
         self.commit_message(&Message::new(id, 0, place, self.now_ms, head, properties, original.body));
@@ -134,11 +145,12 @@ impl Machine {
             group,
             queue,
             offset,
+            attempts,
             dead_letter_topic = grave,
             "message moved to the dead-letter topic"
         );
         metrics::dead_lettered();
-        true
+        Ok(())
     }
 
     fn dead_letter_topic(&mut self, name: &str) -> u32 {
@@ -160,24 +172,6 @@ impl Machine {
     }
 }
 
-/// The encoded head of a message under another topic; its user properties stay as they are.
-fn rename(head: &[u8], topic: &str) -> Bytes {
-    let topic = v2::Resource { name: topic.to_owned(), ..Default::default() };
-    let mut renamed = BytesMut::new();
-    prost::encoding::message::encode(message::TOPIC, &topic, &mut renamed);
-    for (number, value) in fields::Fields::new(head) {
-        if let (message::USER_PROPERTIES, Value::Bytes(entry)) = (number, value) {
-            prost::encoding::bytes::encode(number, &entry.to_vec(), &mut renamed);
-        }
-    }
-    renamed.freeze()
-}
-
-/// Encoded system properties that also say where a dead message came from.
-fn with_origin(original: &Message, topic: &str) -> Bytes {
-    let message_id = fields::text(&original.properties, system::MESSAGE_ID).unwrap_or_default().to_owned();
-    let origin = v2::DeadLetterQueue { topic: topic.to_owned(), message_id };
-    let mut properties = BytesMut::from(original.properties.as_ref());
-    prost::encoding::message::encode(system::DEAD_LETTER_QUEUE, &origin, &mut properties);
-    properties.freeze()
+fn unreadable() -> Error {
+    Error::new(Reason::Failed, "message cannot be read, so it cannot be moved to the dead-letter topic")
 }

@@ -16,7 +16,7 @@ use centaur_apis::units::Lsn;
 
 use super::{Command, Machine};
 use crate::{
-    log::SegmentInfo,
+    log::{self, SegmentInfo, Thinning},
     state::{
         index::{Open, Run},
         snapshot_file,
@@ -25,6 +25,11 @@ use crate::{
 
 /// No snapshot yet.
 const NONE: u64 = u64::MAX;
+
+enum Work {
+    Seal(Sealed),
+    Thin(log::Reader, Thinning),
+}
 
 struct Sealed {
     open: Arc<Open>,
@@ -35,20 +40,23 @@ struct Sealed {
 
 /// The background thread and the work it has.
 pub struct Housekeeper {
-    work: Option<mpsc::Sender<Sealed>>,
+    work: Option<mpsc::Sender<Work>>,
     thread: Option<thread::JoinHandle<()>>,
     replay_from: Arc<AtomicU64>,
 }
 
 impl Housekeeper {
     pub fn start(data_dir: &Path, commands: mpsc::SyncSender<Command>) -> io::Result<Self> {
-        let (work, sealed) = mpsc::channel();
+        let (work, tasks) = mpsc::channel();
         let replay_from = Arc::new(AtomicU64::new(oldest_snapshot(data_dir)));
         let dir = data_dir.to_owned();
         let kept = Arc::clone(&replay_from);
         let run = move || {
-            for segment in sealed {
-                keep(&dir, segment, &commands, &kept);
+            for task in tasks {
+                match task {
+                    Work::Seal(segment) => keep(&dir, segment, &commands, &kept),
+                    Work::Thin(reader, thinning) => thin(&reader, &thinning, &commands),
+                }
             }
         };
         let thread = thread::Builder::new().name("store-housekeeper".to_owned()).spawn(run)?;
@@ -58,11 +66,19 @@ impl Housekeeper {
     /// Has a sealed segment's index run and a snapshot written.
     pub fn seal(&self, open: Arc<Open>, segment: SegmentInfo, at: Lsn, snapshot: Vec<u8>) {
         let sealed = Sealed { open, segment, at, snapshot };
-        if self.work.as_ref().is_none_or(|work| work.send(sealed).is_err()) {
+        if self.work.as_ref().is_none_or(|work| work.send(Work::Seal(sealed)).is_err()) {
             tracing::error!(
                 base_lsn = segment.base.0,
                 "background thread is gone; the index run is rebuilt at the next start"
             );
+        }
+    }
+
+    /// Has a segment rewritten with what is needed of it; the machine is told when it is done.
+    pub fn thin(&self, reader: log::Reader, thinning: Thinning) {
+        let base = thinning.base;
+        if self.work.as_ref().is_none_or(|work| work.send(Work::Thin(reader, thinning)).is_err()) {
+            tracing::error!(base_lsn = base.0, "background thread is gone; the segment stays as it is");
         }
     }
 
@@ -101,6 +117,16 @@ fn keep(dir: &Path, sealed: Sealed, commands: &mpsc::SyncSender<Command>, replay
             tracing::error!(at_lsn = at.0, %error, "snapshot cannot be written; the next start reads more of the log")
         }
     }
+}
+
+fn thin(reader: &log::Reader, thinning: &Thinning, commands: &mpsc::SyncSender<Command>) {
+    let base = thinning.base;
+    let thinned = reader.thin(thinning).inspect_err(|error| {
+        tracing::error!(base_lsn = base.0, %error, "segment cannot be thinned; it stays as it is");
+    });
+    let job = Box::new(move |machine: &mut Machine| machine.adopt_thinned(base, thinned.ok().as_ref()));
+    // A full queue only delays it: the thread is alive, or everything ends anyway.
+    let _ = commands.send(Command::Job { bytes: 0, job, permit: None });
 }
 
 impl Machine {

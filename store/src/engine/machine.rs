@@ -20,6 +20,8 @@ use super::{
     consume::{Ask, Returned},
     housekeeper::Housekeeper,
     offsets::Watchers,
+    retention::Retention,
+    upcoming::Upcoming,
 };
 use crate::{
     clock::StoreTime,
@@ -27,10 +29,14 @@ use crate::{
     filter,
     log::{
         self, BLOCK_HEADER_BYTES, DiskStage, Log,
-        record::{self, Message, Record},
+        record::{self, Message, Place, Record},
     },
     metrics,
-    state::{State, pop::Reader},
+    state::{
+        State,
+        index::{Scheduled, Timer, TimerPlace},
+        pop::Reader,
+    },
     wait::Waiters,
 };
 
@@ -71,6 +77,10 @@ pub struct Machine {
     pub(super) commands: mpsc::SyncSender<Command>,
     pub(super) returned: Returned,
     pub(super) upkeep: super::upkeep::Schedule,
+    pub(super) retention: Retention,
+    pub(super) upcoming: Upcoming,
+    /// End of the log when messages came due last.
+    pub(super) fired_end: Lsn,
     pub(super) confirmed: Lsn,
     pub(super) facts: super::Facts,
     /// The open block.
@@ -102,6 +112,7 @@ pub(super) struct Parts {
 impl Machine {
     pub(super) fn new(parts: Parts) -> std::io::Result<Self> {
         let mut time = parts.time;
+        let upcoming = Upcoming::new(parts.state.timers.done());
         let housekeeper = Housekeeper::start(&parts.config.data_dir, parts.commands.clone())?;
         Ok(Self {
             now_ms: time.now_ms(),
@@ -120,6 +131,9 @@ impl Machine {
             commands: parts.commands,
             returned: Returned::default(),
             upkeep: super::upkeep::Schedule::default(),
+            retention: Retention::default(),
+            upcoming,
+            fired_end: Lsn(0),
             facts: parts.facts,
             time,
             body: BytesMut::new(),
@@ -195,16 +209,26 @@ impl Machine {
     /// Puts a message into the open block and applies it; says where its record is. The caller has
     /// reserved room.
     pub(super) fn commit_message(&mut self, message: &Message) -> Lsn {
-        let lsn = self.log.next().plus(BLOCK_HEADER_BYTES + self.body.len() as u64);
+        let lsn = self.open_end();
         let before = self.body.len();
         message.encode(&mut self.body);
         self.records += 1;
         let length = u32::try_from(self.body.len() - before).expect("a record is shorter than 4 GiB");
         self.state.apply_message(lsn, length, message, false);
-        if message.offset().is_some() {
-            self.wake_readers(message.topic, message.queue);
+        match message.place {
+            Place::Queued(_) => self.wake_readers(message.topic, message.queue),
+            Place::Scheduled(due_ms) => {
+                let place = TimerPlace { due_ms, lsn };
+                self.upcoming.add(Timer { place, message: Scheduled::new(length, message) });
+            }
+            Place::Half(_) => {}
         }
         lsn
+    }
+
+    /// Where the next record of the open block will be.
+    pub(super) fn open_end(&self) -> Lsn {
+        self.log.next().plus(BLOCK_HEADER_BYTES + self.body.len() as u64)
     }
 
     /// Has an answer given once everything decided so far is confirmed.

@@ -8,9 +8,15 @@ mod duplicates;
 mod housekeeper;
 mod machine;
 mod offsets;
+mod origin;
 mod produce;
 mod query;
+mod redrive;
+mod retention;
+mod schedule;
 mod start;
+mod transact;
+mod upcoming;
 mod upkeep;
 
 use std::{
@@ -32,7 +38,10 @@ pub use machine::Machine;
 pub use offsets::Page;
 pub use produce::batch_bytes;
 pub use query::{Answer, Found, Hits};
+pub use redrive::{Chosen, Letter};
+pub use schedule::Listed;
 pub use start::{Engine, OpenError};
+pub use transact::{CHECKS_MAX, Undecided};
 
 /// Jobs waiting for the thread; more are refused.
 const COMMANDS_MAX: usize = 16_384;

@@ -56,6 +56,7 @@ impl Machine {
         }
         let id = topic.settings.id;
         batch.messages.iter().try_for_each(|message| check_queue(topic, message))?;
+        self.check_halves(&batch)?;
         let earlier = self.find_earlier(id, &batch.messages)?;
         // Nothing is refused from here on, and all of it is one block.
         self.reserve(bytes);

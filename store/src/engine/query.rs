@@ -17,7 +17,7 @@ use crate::{
     log::{DiskStage, record::Message},
     state::{
         index::{Entry, QueueKey},
-        pop::{Cursor, Hold, Reader},
+        pop::{Cursor, Hold, Reader, Subscription},
         topics::{Queue, Topic},
     },
 };
@@ -191,12 +191,17 @@ impl Machine {
         Ok(Answer::Hits(Hits { lsns, topic, text: text.to_owned(), field, limit, is_cut }))
     }
 
-    /// Messages of a topic among the newest `hits_max` under a look-up hash, newest first; their text
-    /// is not compared yet.
-    pub(super) fn messages_with_key(&mut self, topic: u32, text: &str, hits_max: usize) -> Result<Vec<Message>, Error> {
+    /// Messages of a topic among the newest `hits_max` under a look-up hash, newest first, and where
+    /// they are; their text is not compared yet.
+    pub(super) fn messages_with_key(
+        &mut self,
+        topic: u32,
+        text: &str,
+        hits_max: usize,
+    ) -> Result<Vec<(Lsn, Message)>, Error> {
         let hits = self.hits(text, hits_max)?;
-        let messages = hits.into_iter().filter_map(|lsn| self.read_at(lsn)).map(|(message, _)| message);
-        Ok(messages.filter(|message| message.topic == topic).collect())
+        let messages = hits.into_iter().filter_map(|lsn| Some((lsn, self.read_at(lsn)?.0)));
+        Ok(messages.filter(|(_, message)| message.topic == topic).collect())
     }
 
     fn hits(&mut self, text: &str, max: usize) -> Result<Vec<Lsn>, Error> {
@@ -242,7 +247,7 @@ impl Machine {
         let places = topic.queues.iter().zip(&subscription.cursors);
         let mut queues: Vec<QueueProgress> = (0..)
             .zip(places)
-            .map(|(queue, (ends, cursor))| queue_progress(queue, *ends, cursor, self.now_ms))
+            .map(|(queue, (ends, cursor))| queue_progress(subscription, queue, *ends, cursor, self.now_ms))
             .collect();
         let mut total = Backlog::default();
         for queue in &mut queues {
@@ -259,12 +264,16 @@ impl Machine {
     }
 }
 
-fn queue_progress(queue: u32, ends: Queue, cursor: &Cursor, now_ms: u64) -> QueueProgress {
+fn queue_progress(subscription: &Subscription, queue: u32, ends: Queue, cursor: &Cursor, now_ms: u64) -> QueueProgress {
     let fetch = cursor.fetch.max(ends.start);
     let mut backlog = Backlog { ready: ends.end.saturating_sub(fetch), ..Default::default() };
-    for row in cursor.rows.values() {
+    for (offset, row) in &cursor.rows {
         match row.hold {
-            _ if row.visible_at_ms <= now_ms => backlog.ready += 1,
+            _ if row.visible_at_ms <= now_ms => {
+                backlog.ready += 1;
+                backlog.blocked += u64::from(subscription.is_held_up(queue, *offset, now_ms));
+            }
+            Hold::Passed => backlog.ready += 1,
             Hold::Leased => backlog.in_flight += 1,
             Hold::BackingOff => backlog.waiting += 1,
         }
@@ -276,6 +285,7 @@ fn add(total: &mut Backlog, more: &Backlog) {
     total.ready += more.ready;
     total.in_flight += more.in_flight;
     total.waiting += more.waiting;
+    total.blocked += more.blocked;
     total.oldest_ms = [total.oldest_ms, more.oldest_ms].into_iter().filter(|ms| *ms > 0).min().unwrap_or_default();
 }
 

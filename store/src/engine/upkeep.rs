@@ -1,33 +1,26 @@
-//! What has to happen without anybody asking: polls give up, rows become due, clients are missed,
+//! What has to happen without anybody asking: polls give up, rows and messages become due, clients are missed,
 //! segments grow old.
 
 use std::mem;
 
 use centaur_apis::{
-    log::{QueueStart, SegmentRetired, SessionEnded, control::Event},
+    log::{SessionEnded, control::Event},
     store::Error,
-    units::Lsn,
 };
 
 use super::{Granted, Machine};
-use crate::{config::Flush, log::DiskStage, metrics, state::pop::Reader};
+use crate::{config::Flush, metrics, state::pop::Reader};
 
 /// A client not heard from for this long is gone: six heartbeats of most clients.
 const SESSION_MS: u64 = 60_000;
 /// How often clients are looked through.
 const SESSION_CHECK_MS: u64 = 1_000;
-/// How often retention is looked at.
-const RETENTION_CHECK_MS: u64 = 10_000;
-/// The same when the disk is nearly full.
-const RETENTION_HURRY_MS: u64 = 1_000;
 /// How long written data may stay without a sync when `flush` is `async`.
 const SYNC_MS: u64 = 500;
 /// How much of it there may be.
 const SYNC_BYTES: u64 = 16 << 20;
 /// How often space is looked for when there is none.
 const NO_ROOM_MS: u64 = 100;
-/// Bytes of one queue's new start in the log, at most.
-const QUEUE_START_BYTES: usize = 26;
 /// The thread looks up at least this often.
 const IDLE_MS: u64 = 10_000;
 
@@ -35,7 +28,6 @@ const IDLE_MS: u64 = 10_000;
 #[derive(Debug, Default)]
 pub struct Schedule {
     sessions_ms: u64,
-    retention_ms: u64,
     sync_ms: u64,
 }
 
@@ -54,7 +46,9 @@ impl Machine {
             self.state.pop.next_wake().map(|(at, _)| at),
             (self.state.pop.sessions().next().is_some()).then_some(self.upkeep.sessions_ms),
             unsynced.then_some(self.upkeep.sync_ms),
-            Some(self.upkeep.retention_ms),
+            self.next_dropped_ms(),
+            self.upcoming.next_ms(),
+            Some(self.retention.due_ms),
         ];
         let earliest = times.into_iter().flatten().min().unwrap_or(u64::MAX);
         earliest.saturating_sub(self.now_ms).min(IDLE_MS)
@@ -76,17 +70,21 @@ impl Machine {
             return;
         }
         self.take_returned();
+        self.fire_due();
         self.wake_due();
         for reader in mem::take(&mut self.runnable) {
             self.serve_waiters(reader);
         }
         self.expire_polls();
+        self.drop_discarded();
         if self.now_ms >= self.upkeep.sessions_ms {
             self.upkeep.sessions_ms = self.now_ms + SESSION_CHECK_MS;
             self.end_missed_sessions();
             metrics::waiting_polls(self.waiters.len());
+            self.report_transactions();
+            self.report_scheduled();
         }
-        if self.now_ms >= self.upkeep.retention_ms {
+        if self.now_ms >= self.retention.due_ms {
             self.keep_retention();
         }
         if self.config.flush == Flush::Async {
@@ -134,59 +132,6 @@ impl Machine {
         }
         let pop = &self.state.pop;
         self.seen.retain(|session, _| pop.rows_held(*session) > 0);
-    }
-
-    /// Retires the oldest segments while they are too old, or the log is too large.
-    fn keep_retention(&mut self) {
-        let hurry = self.log.stage() != DiskStage::Ok;
-        self.upkeep.retention_ms = self.now_ms + if hurry { RETENTION_HURRY_MS } else { RETENTION_CHECK_MS };
-        while let Some((base, end)) = self.segment_to_retire() {
-            self.write_block();
-            if !self.can_write() {
-                return;
-            }
-            let starts = self.state.index.starts_after(base);
-            let starts =
-                starts.into_iter().map(|(key, offset)| QueueStart { topic: key.topic, queue: key.queue, offset });
-            let starts: Vec<QueueStart> = starts.collect();
-            if !self.has_any_room((starts.len() + 4) * QUEUE_START_BYTES) {
-                tracing::error!(
-                    base_lsn = base.0,
-                    "disk is too full to note that a segment is retired; free some space"
-                );
-                return;
-            }
-            self.commit(Event::SegmentRetired(SegmentRetired { end_lsn: end.0, starts }));
-            self.write_block();
-            // The record comes first and is on disk before the files go: a crash leaves files that
-            // the next start removes, never a queue that points at nothing.
-            self.sync();
-            if !self.can_write() {
-                return;
-            }
-            self.state.index.remove_oldest(base);
-            match self.log.remove_oldest(base) {
-                Ok(()) => tracing::info!(base_lsn = base.0, end_lsn = end.0, "segment retired"),
-                // It stays the oldest one and would be next again: it has its turn at the next look.
-                Err(error) => {
-                    tracing::error!(base_lsn = base.0, %error, "retired segment cannot be removed");
-                    return;
-                }
-            }
-        }
-    }
-
-    fn segment_to_retire(&self) -> Option<(Lsn, Lsn)> {
-        let segments = self.log.segments();
-        let oldest = segments.first().filter(|segment| segment.sealed)?;
-        // A start needs the log from the older of the kept snapshots on.
-        if self.housekeeper.replay_from().is_none_or(|from| from < oldest.end) {
-            return None;
-        }
-        let bytes = self.log.written().0 - oldest.base.0;
-        let too_large = self.config.retention_bytes.is_some_and(|max| bytes > max);
-        let too_old = oldest.last_store_ms.saturating_add(self.config.retention_ms) < self.now_ms;
-        (too_large || too_old).then_some((oldest.base, oldest.end))
     }
 
     fn sync_in_time(&mut self) {

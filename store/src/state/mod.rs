@@ -24,7 +24,7 @@ use crate::log::record::{Message, Place, Record};
 
 use index::Index;
 use lite::Lite;
-use pop::{Pop, Reader};
+use pop::{Pop, Reader, Rules};
 use redriven::RedrivenOffsets;
 use timers::Timers;
 use topics::{Groups, Topics};
@@ -126,7 +126,7 @@ impl State {
         match event {
             Event::TopicSet(topic) => self.set_topic(topic),
             Event::TopicDeleted(deleted) => self.delete_topic(deleted.id),
-            Event::GroupSet(group) => self.groups.set(group),
+            Event::GroupSet(group) => self.set_group(group),
             Event::GroupDeleted(deleted) => self.delete_group(deleted.id),
             Event::CursorsSet(set) => self.set_cursors(set),
             Event::Leased(leased) => self.pop.lease(leased),
@@ -169,9 +169,17 @@ impl State {
 
     fn delete_topic(&mut self, id: u32) {
         let Some(topic) = self.topics.delete(id) else { return };
+        self.transactions.delete_topic(id);
+        self.redriven.delete_topic(id);
+        self.timers.delete_topic(id);
         for group in topic.readers {
             self.pop.delete(Reader { group, topic: id });
         }
+    }
+
+    fn set_group(&mut self, group: &log::Group) {
+        self.groups.set(group);
+        self.pop.set_rules(group.id, Rules::of(group));
     }
 
     fn delete_group(&mut self, id: u32) {
@@ -189,12 +197,10 @@ impl State {
 
     fn set_cursors(&mut self, event: &log::CursorsSet) {
         // A topic or group that is gone by now has no cursors; the record was late.
-        if self.groups.get(event.group).is_none() {
-            return;
-        }
+        let Some(rules) = self.groups.get(event.group).map(Rules::of) else { return };
         let Some(topic) = self.topics.get_mut(event.topic) else { return };
         topic.readers.insert(event.group);
-        self.pop.set_cursors(event, topic.queues.len());
+        self.pop.set_cursors(event, topic.queues.len(), rules);
     }
 
     fn retire(&mut self, event: &log::SegmentRetired) -> Applied {
@@ -204,6 +210,7 @@ impl State {
             let Some(topic) = self.topics.get_mut(start.topic) else { continue };
             let Some(queue) = topic.queues.get_mut(start.queue as usize) else { continue };
             queue.start = queue.start.max(start.offset);
+            self.redriven.retire(start.topic, start.queue, start.offset);
             let readers: &BTreeSet<u32> = &topic.readers;
             applied.expired_unconsumed += self.pop.retire(start.topic, start.queue, start.offset, readers);
         }

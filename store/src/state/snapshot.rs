@@ -1,6 +1,8 @@
 //! Derived state written out and read back. What a snapshot holds and the records after it give
 //! the same state as all records from the beginning.
 
+use std::collections::HashMap;
+
 use centaur_apis::{
     log::{AttemptState, CursorState, HandleKey, Snapshot, SubscriptionState, TopicState},
     units::Lsn,
@@ -8,12 +10,15 @@ use centaur_apis::{
 
 use super::{
     State, offsets,
-    pop::{Cursor, Granted, Hold, Reader, Row, Subscription},
+    pop::{Cursor, Granted, Hold, Reader, Row, Rules, Subscription},
+    redriven::RedrivenOffsets,
+    timers::Timers,
     topics::{Queue, Topic},
 };
 
 const BACKING_OFF: u32 = 1;
 const SESSION_BOUND: u32 = 2;
+const PASSED: u32 = 4;
 
 impl State {
     /// The state as it is at `at`, without the index.
@@ -32,6 +37,10 @@ impl State {
                 .all()
                 .map(|(reader, subscription)| subscription_state(reader, subscription))
                 .collect(),
+            transactions: self.transactions.undecided().copied().collect(),
+            decided: self.transactions.decided().copied().collect(),
+            redriven: self.redriven.to_snapshot(),
+            timers: Some(self.timers.to_snapshot()),
             ..Default::default()
         }
     }
@@ -50,13 +59,16 @@ impl State {
         state.topics.reserve_ids(snapshot.last_topic_id);
         snapshot.groups.iter().for_each(|group| state.groups.set(group));
         state.groups.reserve_ids(snapshot.last_group_id);
+        state.timers = snapshot.timers.as_ref().map(Timers::from_snapshot).unwrap_or_default();
         snapshot.handle_keys.iter().for_each(|key| state.set_handle_key(key));
+        state.transactions.restore(snapshot.transactions, snapshot.decided);
+        state.redriven = RedrivenOffsets::from_snapshot(&snapshot.redriven);
         for saved in snapshot.subscriptions {
             if let Some(topic) = state.topics.get_mut(saved.topic) {
                 topic.readers.insert(saved.group);
                 let reader = Reader { group: saved.group, topic: saved.topic };
-                let cursors = saved.cursors.iter().map(cursor).collect();
-                state.pop.restore(reader, cursors, saved.attempts.iter().map(attempt).collect());
+                let rules = state.groups.get(saved.group).map(Rules::of).unwrap_or_default();
+                state.pop.restore(reader, subscription(&saved, rules));
             }
         }
         state
@@ -82,14 +94,22 @@ fn subscription_state(reader: Reader, subscription: &Subscription) -> Subscripti
     SubscriptionState {
         group: reader.group,
         topic: reader.topic,
-        cursors: subscription.cursors.iter().map(cursor_state).collect(),
+        cursors: (0..)
+            .zip(&subscription.cursors)
+            .map(|(queue, cursor)| cursor_state(cursor, |offset| subscription.fifo()?.hash(queue, offset)))
+            .collect(),
         attempts: subscription.attempts().map(attempt).collect(),
     }
 }
 
-fn cursor_state(cursor: &Cursor) -> CursorState {
+fn cursor_state(cursor: &Cursor, hash: impl Fn(u64) -> Option<u64>) -> CursorState {
     let flags = |row: &Row| {
-        u32::from(row.hold == Hold::BackingOff) * BACKING_OFF + u32::from(row.session_bound) * SESSION_BOUND
+        let hold = match row.hold {
+            Hold::Leased => 0,
+            Hold::BackingOff => BACKING_OFF,
+            Hold::Passed => PASSED,
+        };
+        hold + u32::from(row.session_bound) * SESSION_BOUND
     };
     let rows = || cursor.rows.values();
     CursorState {
@@ -101,8 +121,21 @@ fn cursor_state(cursor: &Cursor) -> CursorState {
         visible_at_ms: rows().map(|row| row.visible_at_ms).collect(),
         clients: rows().map(|row| row.client).collect(),
         flags: rows().map(flags).collect(),
-        ..Default::default()
+        keys: cursor.rows.keys().filter_map(|offset| hash(*offset)).collect(),
     }
+}
+
+fn subscription(saved: &SubscriptionState, rules: Rules) -> Subscription {
+    let hashes = (0..).zip(&saved.cursors).flat_map(|(queue, cursor)| {
+        let offsets = offsets::unpack(&cursor.offsets).map(move |offset| (queue, offset));
+        offsets.zip(cursor.keys.iter().copied())
+    });
+    let hashes: HashMap<(u32, u64), u64> = hashes.collect();
+    let mut subscription = Subscription::restored(rules, saved.cursors.iter().map(cursor).collect(), &hashes);
+    for (attempt, granted) in saved.attempts.iter().map(attempt) {
+        subscription.remember(attempt, granted);
+    }
+    subscription
 }
 
 fn cursor(saved: &CursorState) -> Cursor {
@@ -114,7 +147,11 @@ fn cursor(saved: &CursorState) -> Cursor {
             client: *saved.clients.get(at)?,
             generation: *saved.generations.get(at)?,
             deliveries: u16::try_from(*saved.deliveries.get(at)?).unwrap_or(u16::MAX),
-            hold: if flags & BACKING_OFF != 0 { Hold::BackingOff } else { Hold::Leased },
+            hold: match flags & (BACKING_OFF | PASSED) {
+                0 => Hold::Leased,
+                PASSED => Hold::Passed,
+                _ => Hold::BackingOff,
+            },
             session_bound: flags & SESSION_BOUND != 0,
         };
         Some((offset, row))

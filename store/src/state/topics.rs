@@ -120,6 +120,12 @@ impl Topics {
         self.by_id.len()
     }
 
+    /// How long topics with a time of their own keep their messages, ms; in no order, and not each
+    /// once.
+    pub fn retentions(&self) -> impl Iterator<Item = u64> {
+        self.by_id.values().map(|topic| topic.settings.retention_ms).filter(|ms| *ms > 0)
+    }
+
     pub fn messages(&self) -> u64 {
         self.by_id.values().map(Topic::messages).sum()
     }

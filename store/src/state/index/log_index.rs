@@ -14,7 +14,7 @@ use std::{
 
 use centaur_apis::{log::Released, units::Lsn};
 
-use super::{Entry, Open, QueueKey, Run, RunError, pages::Cache, run::Row};
+use super::{Entry, Open, QueueKey, Run, RunError, Stretch, pages::Cache, run::Row};
 use crate::log::record::{Message, Record};
 
 /// The part number of offsets that no part has.
@@ -219,26 +219,19 @@ impl Index {
         }
     }
 
-    /// For each queue with messages in the oldest segment: its first offset after them.
-    pub fn starts_after(&self, base: Lsn) -> Vec<(QueueKey, u64)> {
-        let Some(oldest) = self.runs.front() else {
-            let sealed = self.sealed.front().filter(|sealed| sealed.base == base);
-            return sealed
-                .map(|sealed| sealed.open.stretches().map(|s| (s.queue, s.end())).collect())
-                .unwrap_or_default();
-        };
-        if oldest.base() != base {
-            return Vec::new();
+    /// What the sealed segment that begins at `base` has of each queue; without times when its run
+    /// cannot be read.
+    pub fn stretches_in(&self, base: Lsn) -> Vec<Stretch> {
+        if let Some(open) = self.memory_of(base) {
+            return open.stretches().collect();
         }
-        match oldest.stretches() {
-            Ok(stretches) => stretches.iter().map(|stretch| (stretch.queue, stretch.end())).collect(),
+        let Ok(at) = self.runs.binary_search_by_key(&base, Run::base) else { return Vec::new() };
+        self.runs[at].stretches().unwrap_or_else(|error| {
             // The directory was sound when it was opened, so all it said is in memory, if scattered.
-            Err(error) => {
-                tracing::warn!(%error, "queues of the oldest segment are looked for in memory");
-                let of_oldest = |known: &Queue| known.end_in(self.oldest);
-                self.queues.iter().filter_map(|(key, known)| Some((*key, of_oldest(known)?))).collect()
-            }
-        }
+            tracing::warn!(%error, "queues of a segment are looked for in memory");
+            let part = self.oldest + u32::try_from(at).expect("a log has fewer than 2^32 segments");
+            self.queues.iter().filter_map(|(queue, known)| known.stretch_in(*queue, part)).collect()
+        })
     }
 
     /// Forgets the oldest segment; nothing happens when it is another one.
@@ -260,8 +253,29 @@ impl Index {
     }
 
     /// Parts in memory, oldest first.
-    fn in_memory(&self) -> impl Iterator<Item = &Open> {
+    pub(super) fn in_memory(&self) -> impl Iterator<Item = &Open> {
         self.sealed.iter().map(|sealed| &*sealed.open).chain([&self.open])
+    }
+
+    /// The part in memory of the sealed segment that begins at `base`.
+    pub(super) fn memory_of(&self, base: Lsn) -> Option<&Open> {
+        self.sealed.iter().find(|sealed| sealed.base == base).map(|sealed| &*sealed.open)
+    }
+
+    /// Parts in memory whose segments begin at `base` or later.
+    pub(super) fn memory_from(&self, base: Lsn) -> impl Iterator<Item = &Open> {
+        let sealed = self.sealed.iter().filter(move |sealed| sealed.base >= base);
+        sealed.map(|sealed| &*sealed.open).chain([&self.open])
+    }
+
+    /// Runs, oldest first.
+    pub(super) fn runs(&self) -> impl ExactSizeIterator<Item = &Run> {
+        self.runs.iter()
+    }
+
+    /// The last run that begins at or before `lsn`.
+    pub(super) fn run_of(&self, lsn: Lsn) -> Option<&Run> {
+        self.runs.get(self.runs.partition_point(|run| run.base() <= lsn).checked_sub(1)?)
     }
 
     fn append(&mut self, mut run: Run) {
@@ -331,9 +345,12 @@ impl Queue {
         self.pieces.get(piece + 1).map_or(self.end, |next| next.first)
     }
 
-    /// Where the queue's messages in one part end, if they are its first.
-    fn end_in(&self, part: u32) -> Option<u64> {
-        (self.pieces.first()?.part == part).then(|| self.end_of(0))
+    /// The queue's messages in one part.
+    fn stretch_in(&self, queue: QueueKey, part: u32) -> Option<Stretch> {
+        let piece = self.pieces.iter().position(|piece| piece.part == part)?;
+        let first = self.pieces[piece].first;
+        let count = u32::try_from(self.end_of(piece) - first).ok()?;
+        Some(Stretch { queue, first, count, first_ms: 0, last_ms: 0 })
     }
 }
 

@@ -6,6 +6,7 @@
 //! is missing or damaged is said to be so, and whoever owns the log pushes its segment again.
 //! Bytes of a run: docs/format.md.
 
+mod foreign;
 mod log_index;
 mod open;
 mod pages;
@@ -13,12 +14,17 @@ mod run;
 mod run_writer;
 #[cfg(test)]
 mod tests;
+mod timer;
+#[cfg(test)]
+mod timer_tests;
 
 use centaur_apis::units::Lsn;
 
+pub use foreign::Foreign;
 pub use log_index::Index;
 pub use open::Open;
 pub use run::{Run, RunError};
+pub use timer::{Scheduled, Timer, TimerPlace, TimerScan};
 
 /// A queue of a topic; sorts by topic, then queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

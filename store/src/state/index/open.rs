@@ -1,9 +1,9 @@
 //! The index of a segment that is still growing, or is sealed and not yet written out: in memory.
 
 use std::{
-    collections::{HashMap, hash_map},
+    collections::{BTreeMap, HashMap, btree_map, hash_map},
     mem,
-    ops::Range,
+    ops::{Bound, Range},
 };
 
 use centaur_apis::{
@@ -11,8 +11,8 @@ use centaur_apis::{
     units::Lsn,
 };
 
-use super::{ENTRY_BYTES, Entry, Packed, QueueKey, Stretch};
-use crate::log::record::{Message, Record};
+use super::{ENTRY_BYTES, Entry, Foreign, Packed, QueueKey, Scheduled, Stretch, TimerPlace};
+use crate::log::record::{Message, Place, Record};
 
 /// Entries in a full chunk of a queue: growing never copies more than this.
 const CHUNK_ENTRIES: usize = 256;
@@ -21,12 +21,15 @@ const CHUNK_KEYS: usize = 1024;
 /// What a queue costs besides its entries: key, column and the hash table's slack.
 const COLUMN_BYTES: usize = (size_of::<QueueKey>() + size_of::<Column>()) * 8 / 7;
 const KEY_BYTES: usize = size_of::<Key>();
+/// What a scheduled message takes in a tree whose nodes are half full, as times that only grow leave
+/// them.
+const TIMER_BYTES: usize = 2 * (size_of::<TimerPlace>() + size_of::<Scheduled>());
 
 /// Hash of a key or message id, and where the message is.
 pub(super) type Key = (u64, Lsn);
 
-/// The index of one segment in memory: at most 40 bytes for an entry and 16 for a key, and about
-/// 75 for each queue that has messages in it.
+/// The index of one segment in memory: at most 40 bytes for an entry and 16 for a key, 96 for a
+/// scheduled message, 24 for one that was released, and about 75 for each queue with messages in it.
 #[derive(Default)]
 pub struct Open {
     /// Packed entries count their places from here: the place of the first message.
@@ -39,6 +42,9 @@ pub struct Open {
     sorted_keys: Vec<Vec<Key>>,
     /// Keys in the order they came.
     recent_keys: Vec<Key>,
+    timers: BTreeMap<TimerPlace, Scheduled>,
+    /// Messages that were stored before, maybe in an older segment, in the order they came.
+    released: Vec<Foreign>,
     bytes: usize,
 }
 
@@ -109,6 +115,9 @@ impl Open {
             // Findable by id and keys, also while it waits.
             self.last_ms = self.last_ms.max(message.stored_ms);
             message.key_hashes.iter().for_each(|hash| self.push_key((*hash, lsn)));
+            if let Place::Scheduled(due_ms) = message.place {
+                self.push_timer(TimerPlace { due_ms, lsn }, Scheduled::new(length, message));
+            }
             return;
         };
         let entry = Entry {
@@ -133,7 +142,12 @@ impl Open {
             stored_ms: at_ms,
             has_ttl: released.has_ttl,
         };
-        self.push(QueueKey { topic: released.topic, queue: released.queue }, released.offset, entry, &[]);
+        let queue = QueueKey { topic: released.topic, queue: released.queue };
+        let before = self.count;
+        self.push(queue, released.offset, entry, &[]);
+        if self.count > before {
+            self.push_foreign(Foreign { lsn: entry.lsn, queue, offset: released.offset });
+        }
     }
 
     /// Bytes of memory it takes, near enough to decide when to seal.
@@ -190,6 +204,26 @@ impl Open {
         }
     }
 
+    /// The scheduled message at exactly this place.
+    pub(super) fn timer(&self, place: TimerPlace) -> Option<Scheduled> {
+        self.timers.get(&place).copied()
+    }
+
+    /// Scheduled messages behind a place, in the order they come due.
+    pub(super) fn timers_after(&self, place: TimerPlace) -> btree_map::Range<'_, TimerPlace, Scheduled> {
+        self.timers.range((Bound::Excluded(place), Bound::Unbounded))
+    }
+
+    /// All scheduled messages in the order they come due.
+    pub(super) fn timers(&self) -> &BTreeMap<TimerPlace, Scheduled> {
+        &self.timers
+    }
+
+    /// Messages that were stored before, maybe in an older segment.
+    pub(super) fn foreign(&self) -> impl Iterator<Item = Foreign> {
+        self.released.iter().copied()
+    }
+
     /// What it has of each queue, in no order.
     pub fn stretches(&self) -> impl Iterator<Item = Stretch> {
         self.columns.iter().filter_map(|(queue, column)| column.stretch(*queue))
@@ -214,6 +248,18 @@ impl Open {
     /// All keys in no order.
     pub(super) fn all_keys(&self) -> impl Iterator<Item = &Key> {
         self.sorted_keys.iter().flatten().chain(&self.recent_keys)
+    }
+
+    fn push_timer(&mut self, place: TimerPlace, message: Scheduled) {
+        if self.timers.insert(place, message).is_none() {
+            self.bytes += TIMER_BYTES;
+        }
+    }
+
+    fn push_foreign(&mut self, foreign: Foreign) {
+        let before = self.released.capacity();
+        self.released.push(foreign);
+        self.bytes += (self.released.capacity() - before) * size_of::<Foreign>();
     }
 
     fn push_key(&mut self, key: Key) {

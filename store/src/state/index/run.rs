@@ -11,20 +11,24 @@ use centaur_apis::units::Lsn;
 use thiserror::Error;
 
 use super::{
-    ENTRY_BYTES, Entry, Packed, QueueKey, Stretch,
+    ENTRY_BYTES, Entry, Foreign, Packed, QueueKey, Stretch, Timer, TimerPlace,
+    foreign::FOREIGN_BYTES,
     open::push_newest,
     pages::{Cache, PAYLOAD_BYTES, PageFile},
+    timer::TIMER_BYTES,
     u32_at, u64_at,
 };
 
 pub(super) const MAGIC: [u8; 8] = *b"CNTRINDX";
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 pub(super) const DIRECTORY_ROW_BYTES: usize = 40;
 pub(super) const KEY_BYTES: usize = 16;
 const ROWS_IN_PAGE: u32 = (PAYLOAD_BYTES / DIRECTORY_ROW_BYTES) as u32;
 const ENTRIES_IN_PAGE: u32 = (PAYLOAD_BYTES / ENTRY_BYTES) as u32;
 const KEYS_IN_PAGE: u32 = (PAYLOAD_BYTES / KEY_BYTES) as u32;
+const TIMERS_IN_PAGE: u32 = (PAYLOAD_BYTES / TIMER_BYTES) as u32;
+const FOREIGN_IN_PAGE: u32 = (PAYLOAD_BYTES / FOREIGN_BYTES) as u32;
 
 /// Bits of the filter for each key, and how many of them a key sets: one absent key in a hundred
 /// looks present (Bloom 1970, optimum for ten bits).
@@ -53,6 +57,10 @@ pub(super) struct Header {
     pub(super) queues: u32,
     pub(super) entries: u32,
     pub(super) keys: u32,
+    pub(super) timers: u32,
+    pub(super) foreign: u32,
+    /// When the last scheduled message is due, ms; 0 without.
+    pub(super) last_due_ms: u64,
 }
 
 /// Where the sections are: pages, each section after the one before.
@@ -62,19 +70,23 @@ pub(super) struct Sections {
     entries: Range<u64>,
     keys: Range<u64>,
     filter: Range<u64>,
+    timers: Range<u64>,
+    foreign: Range<u64>,
 }
 
 impl Header {
     pub(super) fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(64);
+        let mut out = Vec::with_capacity(72);
         out.extend(MAGIC);
         out.extend(VERSION.to_le_bytes());
         for number in [self.queues, self.entries, self.keys] {
             out.extend(number.to_le_bytes());
         }
-        for number in [self.base.0, self.end.0, self.origin.0, self.last_ms] {
+        for number in [self.base.0, self.end.0, self.origin.0, self.last_ms, self.last_due_ms] {
             out.extend(number.to_le_bytes());
         }
+        out.extend(self.timers.to_le_bytes());
+        out.extend(self.foreign.to_le_bytes());
         out
     }
 
@@ -94,8 +106,11 @@ impl Header {
             end: Lsn(u64_at(page, 32)),
             origin: Lsn(u64_at(page, 40)),
             last_ms: u64_at(page, 48),
+            last_due_ms: u64_at(page, 56),
+            timers: u32_at(page, 64),
+            foreign: u32_at(page, 68),
         };
-        if header.base != file.base() || header.base > header.end || header.sections().filter.end != file.pages() {
+        if header.base != file.base() || header.base > header.end || header.sections().foreign.end != file.pages() {
             return Err(file.damaged(0, "header and file do not fit together"));
         }
         Ok(header)
@@ -107,7 +122,9 @@ impl Header {
         let entries = after(directory.end, self.entries, ENTRIES_IN_PAGE);
         let keys = after(entries.end, self.keys, KEYS_IN_PAGE);
         let filter = keys.end..keys.end + filter_pages(self.keys);
-        Sections { directory, entries, keys, filter }
+        let timers = after(filter.end, self.timers, TIMERS_IN_PAGE);
+        let foreign = after(timers.end, self.foreign, FOREIGN_IN_PAGE);
+        Sections { directory, entries, keys, filter, timers, foreign }
     }
 }
 
@@ -259,6 +276,45 @@ impl Run {
             push_newest([lsn].into_iter(), wanted, out);
         }
         Ok(())
+    }
+
+    /// Scheduled messages whose records are in its segment.
+    pub(super) fn timers(&self) -> u32 {
+        self.header.timers
+    }
+
+    /// When the last of them is due, ms; 0 without.
+    pub(super) fn last_due_ms(&self) -> u64 {
+        self.header.last_due_ms
+    }
+
+    /// One of its scheduled messages, numbered in the order they come due.
+    pub(super) fn timer(&self, number: u32) -> Result<Timer, RunError> {
+        let (page, at) = Sections::place(&self.sections.timers, number, TIMERS_IN_PAGE, TIMER_BYTES);
+        Ok(Timer::decode(&self.file.page(page)?, at))
+    }
+
+    /// The number of the first scheduled message behind a place.
+    pub(super) fn timer_after(&self, place: TimerPlace) -> Result<u32, RunError> {
+        partition(0..self.header.timers, |number| Ok(self.timer(number)?.place <= place))
+    }
+
+    /// Appends the messages whose records lie in `lsns`, which is before its segment.
+    pub(super) fn foreign_into(&self, lsns: &Range<Lsn>, out: &mut Vec<Foreign>) -> Result<(), RunError> {
+        let first = partition(0..self.header.foreign, |number| Ok(self.foreign(number)?.lsn < lsns.start))?;
+        for number in first..self.header.foreign {
+            let foreign = self.foreign(number)?;
+            if foreign.lsn >= lsns.end {
+                break;
+            }
+            out.push(foreign);
+        }
+        Ok(())
+    }
+
+    fn foreign(&self, number: u32) -> Result<Foreign, RunError> {
+        let (page, at) = Sections::place(&self.sections.foreign, number, FOREIGN_IN_PAGE, FOREIGN_BYTES);
+        Ok(Foreign::decode(&self.file.page(page)?, at))
     }
 
     fn may_have(&self, hash: u64) -> Result<bool, RunError> {

@@ -9,7 +9,7 @@ use std::{
 use centaur_apis::units::Lsn;
 
 use super::{
-    Open, RunError,
+    Foreign, Open, RunError, Timer,
     open::Key,
     pages::{self, PAGE_BYTES, PAYLOAD_BYTES},
     run::{Header, Row, filter_pages, filter_place},
@@ -40,6 +40,7 @@ impl Open {
     /// Writes the bytes of a run.
     pub(super) fn write_pages(&self, base: Lsn, end: Lsn, out: &mut impl Write) -> io::Result<()> {
         let directory = self.directory();
+        let foreign = self.older_than(base);
         let header = Header {
             base,
             end,
@@ -48,6 +49,9 @@ impl Open {
             queues: count_u32(directory.len())?,
             entries: count_u32(usize::try_from(self.count()).unwrap_or(usize::MAX))?,
             keys: count_u32(self.key_count())?,
+            timers: count_u32(self.timers().len())?,
+            foreign: count_u32(foreign.len())?,
+            last_due_ms: self.timers().last_key_value().map_or(0, |(place, _)| place.due_ms),
         };
         let mut pages = Pages { out, base, number: 0, page: [0; PAGE_BYTES], filled: 0 };
         pages.put(&header.encode())?;
@@ -66,7 +70,22 @@ impl Open {
         for page in filter.chunks(PAYLOAD_BYTES) {
             pages.put(page)?;
         }
+        pages.end_section()?;
+        for (place, message) in self.timers() {
+            pages.put(&Timer { place: *place, message: *message }.encode())?;
+        }
+        pages.end_section()?;
+        for message in &foreign {
+            pages.put(&message.encode())?;
+        }
         pages.end_section()
+    }
+
+    /// Messages whose records are before `base`, sorted by place.
+    fn older_than(&self, base: Lsn) -> Vec<Foreign> {
+        let mut foreign: Vec<Foreign> = self.foreign().filter(|foreign| foreign.lsn < base).collect();
+        foreign.sort_unstable();
+        foreign
     }
 
     fn directory(&self) -> Vec<Row> {

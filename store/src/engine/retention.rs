@@ -1,0 +1,388 @@
+//! Retention: what time and size take out of the queues, and what becomes of its segments. A queue
+//! loses its oldest messages by a record. A segment goes when nothing in it is needed; before that
+//! it is thinned when most of it is not.
+
+use std::collections::BTreeMap;
+
+use centaur_apis::{
+    log::{QueueStart, SegmentRetired, control::Event, group::Backoff},
+    units::Lsn,
+};
+
+use super::{Machine, consume::Lease, origin::Cause};
+use crate::{
+    log::{DiskStage, Failure, SegmentInfo, Thinned, Thinning},
+    metrics,
+    state::{
+        index::{Foreign, QueueKey, RunError, Stretch, TimerPlace},
+        pop::Reader,
+    },
+};
+
+/// How often retention is looked at.
+const CHECK_MS: u64 = 10_000;
+/// The same when the disk is nearly full.
+const HURRY_MS: u64 = 1_000;
+/// How often a segment that holds too much to be thinned is looked at again: a part of its age,
+/// within these.
+const AGE_PART: u64 = 16;
+const LOOK_MS_MIN: u64 = 10_000;
+const LOOK_MS_MAX: u64 = 3_600_000;
+/// Bytes of one queue's new start in the log, at most.
+const QUEUE_START_BYTES: usize = 26;
+/// A message that a group has not finished is dead-lettered so long after its retention ended, the
+/// group's pauses between deliveries aside.
+const ROW_GRACE_MS: u64 = 24 * 3_600_000;
+/// Messages dead-lettered for their age in one turn.
+const BURIED_MAX: usize = 32;
+
+/// Records by place, with their lengths.
+type Records = BTreeMap<Lsn, u32>;
+
+/// What is known of sealed segments.
+#[derive(Debug, Default)]
+pub(super) struct Retention {
+    /// When the next look is due, store time, ms.
+    pub due_ms: u64,
+    /// By the base of the segment.
+    looks: BTreeMap<Lsn, Look>,
+    /// A segment that is being thinned in the background.
+    thinning: Option<Lsn>,
+}
+
+/// When a segment is worth a look, store time, ms.
+#[derive(Clone, Copy, Debug, Default)]
+struct Look {
+    /// Something in it may be too old.
+    expiry_ms: u64,
+    /// Less of it may be needed.
+    thin_ms: u64,
+    /// All of it was taken out of the queues, for its size.
+    was_forced: bool,
+}
+
+/// What of a segment is needed, and how many bytes that is.
+struct Needed {
+    /// Sorted by place, with their lengths.
+    records: Vec<(Lsn, u32)>,
+    bytes: u64,
+}
+
+impl Retention {
+    /// Has everything looked at again: topics keep their messages for other times now.
+    pub(super) fn look_again(&mut self) {
+        self.looks.clear();
+        self.due_ms = 0;
+    }
+}
+
+impl Machine {
+    /// Takes what is too old out of the queues, and looks what that leaves of the segments.
+    pub(super) fn keep_retention(&mut self) {
+        let hurry = self.log.stage() != DiskStage::Ok;
+        self.retention.due_ms = self.now_ms + if hurry { HURRY_MS } else { CHECK_MS };
+        self.expire_queues();
+        self.remove_unneeded();
+        if self.retention.thinning.is_none() {
+            self.thin_one();
+        }
+        let oldest = self.log.segments().first().map_or(Lsn(0), |segment| segment.base);
+        self.retention.looks.retain(|base, _| *base >= oldest);
+    }
+
+    /// Moves the starts of queues behind messages that are older than their topics keep them, or
+    /// that the log has no room for.
+    fn expire_queues(&mut self) {
+        let mut left = self.log.segments().iter().map(size).sum::<u64>();
+        for segment in self.finished_segments() {
+            let is_forced = self.config.retention_bytes.is_some_and(|max| left > max);
+            left -= size(&segment);
+            let look = self.retention.looks.get(&segment.base).copied().unwrap_or_default();
+            if look.expiry_ms > self.now_ms && (look.was_forced || !is_forced) {
+                continue;
+            }
+            let stretches = self.state.index.stretches_in(segment.base);
+            let starts = self.starts_behind(&segment, &stretches, is_forced);
+            if !starts.is_empty() {
+                if !self.has_any_room((starts.len() + 4) * QUEUE_START_BYTES) {
+                    tracing::error!(base_lsn = segment.base.0, "disk is too full for a note of what retention takes");
+                    return;
+                }
+                self.commit(Event::SegmentRetired(SegmentRetired { end_lsn: 0, starts }));
+            }
+            let expiry_ms = self.next_expiry(&segment);
+            let was_forced = look.was_forced || is_forced;
+            self.retention.looks.insert(segment.base, Look { expiry_ms, thin_ms: self.now_ms, was_forced });
+        }
+    }
+
+    /// When something in a segment may be too old next, ms.
+    fn next_expiry(&self, segment: &SegmentInfo) -> u64 {
+        let spans = self.state.topics.retentions().chain([self.config.retention_ms]);
+        let times = spans.map(|span_ms| segment.last_store_ms.saturating_add(span_ms).saturating_add(1));
+        times.filter(|at| *at > self.now_ms).min().unwrap_or(u64::MAX)
+    }
+
+    /// Sealed segments that no start needs to read again, oldest first.
+    fn finished_segments(&self) -> Vec<SegmentInfo> {
+        let replay_from = self.housekeeper.replay_from().unwrap_or(Lsn(0));
+        let finished = |segment: &SegmentInfo| segment.sealed && segment.end <= replay_from;
+        self.log.segments().into_iter().take_while(finished).collect()
+    }
+
+    fn starts_behind(&self, segment: &SegmentInfo, stretches: &[Stretch], is_forced: bool) -> Vec<QueueStart> {
+        let expired = |stretch: &&Stretch| {
+            let Some(topic) = self.state.topics.get(stretch.queue.topic) else { return false };
+            let Some(queue) = topic.queues.get(stretch.queue.queue as usize) else { return false };
+            let retention_ms = self.retention_of(stretch.queue.topic);
+            let too_old = segment.last_store_ms.saturating_add(retention_ms) < self.now_ms;
+            (is_forced || too_old) && queue.start < stretch.end()
+        };
+        let start = |stretch: &Stretch| QueueStart {
+            topic: stretch.queue.topic,
+            queue: stretch.queue.queue,
+            offset: stretch.end(),
+        };
+        stretches.iter().filter(expired).map(start).collect()
+    }
+
+    /// How long a topic keeps its messages, ms.
+    fn retention_of(&self, topic: u32) -> u64 {
+        let own = self.state.topics.get(topic).map_or(0, |topic| topic.settings.retention_ms);
+        if own == 0 { self.config.retention_ms } else { own }
+    }
+
+    /// Removes the oldest segments as long as nothing in them is needed.
+    fn remove_unneeded(&mut self) {
+        while let Some(oldest) = self.finished_segments().first().copied() {
+            let is_due = self.retention.looks.get(&oldest.base).is_some_and(|look| look.thin_ms <= self.now_ms);
+            if !is_due || self.retention.thinning == Some(oldest.base) || !self.is_unneeded(&oldest) {
+                return;
+            }
+            if !self.remove(&oldest) {
+                return;
+            }
+        }
+    }
+
+    fn is_unneeded(&self, segment: &SegmentInfo) -> bool {
+        let (queued, _) = self.queued_share(segment);
+        queued == 0
+            && self.needed(segment).map(|needed| needed.records.is_empty()).unwrap_or_else(|error| {
+                tracing::error!(base_lsn = segment.base.0, %error, "segment cannot be looked at for retention");
+                false
+            })
+    }
+
+    /// How many of a segment's messages are in their queues still, and how many it indexes.
+    fn queued_share(&self, segment: &SegmentInfo) -> (u64, u64) {
+        let (mut queued, mut total) = (0, 0);
+        for stretch in self.state.index.stretches_in(segment.base) {
+            queued += stretch.end().saturating_sub(self.start_of(stretch.queue).max(stretch.first));
+            total += u64::from(stretch.count);
+        }
+        (queued, total)
+    }
+
+    /// The first offset that a queue has; none is large enough when there is no such queue.
+    fn start_of(&self, key: QueueKey) -> u64 {
+        let queues = self.state.topics.get(key.topic).map(|topic| &topic.queues);
+        queues.and_then(|queues| queues.get(key.queue as usize)).map_or(u64::MAX, |queue| queue.start)
+    }
+
+    /// Removes one segment; whether it is gone. The record comes first and is on disk before the
+    /// files go: a crash leaves files that the next start removes, never a queue that points at
+    /// nothing.
+    fn remove(&mut self, segment: &SegmentInfo) -> bool {
+        if !self.has_any_room(4 * QUEUE_START_BYTES) {
+            tracing::error!(base_lsn = segment.base.0, "disk is too full to note that a segment goes; free some space");
+            return false;
+        }
+        self.commit(Event::SegmentRetired(SegmentRetired { end_lsn: segment.end.0, starts: Vec::new() }));
+        self.write_block();
+        self.sync();
+        if !self.can_write() {
+            return false;
+        }
+        self.state.index.remove_oldest(segment.base);
+        match self.log.remove_oldest(segment.base) {
+            Ok(()) => {
+                metrics::segment_removed();
+                tracing::info!(base_lsn = segment.base.0, end_lsn = segment.end.0, "segment removed");
+                true
+            }
+            // It stays the oldest one and would be next again: it has its turn at the next look.
+            Err(error) => {
+                tracing::error!(base_lsn = segment.base.0, %error, "segment that is not needed cannot be removed");
+                false
+            }
+        }
+    }
+
+    /// Has the first segment that is mostly not needed thinned in the background.
+    fn thin_one(&mut self) {
+        // What was taken out of queues a moment ago must be on disk before its records go.
+        self.write_block();
+        self.sync();
+        if !self.can_write() {
+            return;
+        }
+        for segment in self.finished_segments() {
+            let Some(look) = self.retention.looks.get_mut(&segment.base).filter(|look| look.thin_ms <= self.now_ms)
+            else {
+                continue;
+            };
+            let age_ms = self.now_ms.saturating_sub(segment.last_store_ms);
+            look.thin_ms = self.now_ms + (age_ms / AGE_PART).clamp(LOOK_MS_MIN, LOOK_MS_MAX);
+            match self.worth_thinning(&segment) {
+                Ok(Some(live)) => {
+                    self.bury_aged(&segment);
+                    tracing::info!(base_lsn = segment.base.0, records = live.len(), "segment is being thinned");
+                    self.retention.thinning = Some(segment.base);
+                    self.housekeeper.thin(self.reader.clone(), Thinning { base: segment.base, live });
+                    return;
+                }
+                Ok(None) => self.bury_aged(&segment),
+                Err(error) => {
+                    tracing::error!(base_lsn = segment.base.0, %error, "segment cannot be looked at for retention");
+                }
+            }
+        }
+    }
+
+    /// The records of a segment that are needed, if it is mostly others that it holds.
+    fn worth_thinning(&self, segment: &SegmentInfo) -> Result<Option<Vec<(Lsn, u32)>>, RunError> {
+        // Most segments are told by counting; reading their entries would take a while.
+        let (queued, total) = self.queued_share(segment);
+        if queued * 2 > total {
+            return Ok(None);
+        }
+        let needed = self.needed(segment)?;
+        Ok((needed.bytes * 2 <= size(segment)).then_some(needed.records))
+    }
+
+    /// Takes over what the background made of a segment; none when it could not.
+    pub(super) fn adopt_thinned(&mut self, base: Lsn, thinned: Option<&Thinned>) {
+        self.retention.thinning = None;
+        let Some(thinned) = thinned else { return };
+        match self.log.adopt_thinned(thinned) {
+            Ok(()) => metrics::segment_thinned(),
+            Err(Failure::Removal { path, error }) => {
+                tracing::warn!(path = %path.display(), %error, "file of a thinned segment stays until the next start");
+            }
+            Err(failure) => tracing::error!(base_lsn = base.0, error = %failure, "thinned segment cannot be used"),
+        }
+        self.retention.due_ms = self.now_ms; // another one may be waiting
+    }
+
+    /// The records of a segment that something refers to: messages in their queues, in the hands of
+    /// a group, scheduled, or in a transaction.
+    fn needed(&self, segment: &SegmentInfo) -> Result<Needed, RunError> {
+        let mut records = Records::new();
+        self.needed_in_queues(segment, &mut records)?;
+        self.needed_by_groups(segment, &mut records)?;
+        self.needed_by_timers(segment, &mut records)?;
+        records.extend(self.state.transactions.undecided_in(segment.base..segment.end));
+        let bytes = records.values().map(|length| u64::from(*length)).sum();
+        Ok(Needed { records: records.into_iter().collect(), bytes })
+    }
+
+    /// Messages that queues still have: of this segment, and of later ones that point into it.
+    fn needed_in_queues(&self, segment: &SegmentInfo, records: &mut Records) -> Result<(), RunError> {
+        let mut entries = Vec::new();
+        for stretch in self.state.index.stretches_in(segment.base) {
+            let from = self.start_of(stretch.queue).max(stretch.first);
+            let count = usize::try_from(stretch.end().saturating_sub(from)).unwrap_or(usize::MAX);
+            if count == 0 {
+                continue;
+            }
+            entries.clear();
+            self.state.index.range(stretch.queue, from, count, &mut entries)?;
+            let here = entries.iter().filter(|(_, entry)| (segment.base..segment.end).contains(&entry.lsn));
+            records.extend(here.map(|(_, entry)| (entry.lsn, entry.length)));
+        }
+        let mut foreign: Vec<Foreign> = Vec::new();
+        self.state.index.foreign_into(segment.base..segment.end, &mut foreign)?;
+        for message in foreign.into_iter().filter(|message| message.offset >= self.start_of(message.queue)) {
+            if let Some(entry) = self.state.index.get(message.queue, message.offset)? {
+                records.insert(entry.lsn, entry.length);
+            }
+        }
+        Ok(())
+    }
+
+    /// Messages before the starts of their queues that some group has not finished.
+    fn needed_by_groups(&self, segment: &SegmentInfo, records: &mut Records) -> Result<(), RunError> {
+        for (reader, queue, offset) in self.unfinished_before_starts() {
+            let entry = self.state.index.get(QueueKey { topic: reader.topic, queue }, offset)?;
+            if let Some(entry) = entry.filter(|entry| (segment.base..segment.end).contains(&entry.lsn)) {
+                records.insert(entry.lsn, entry.length);
+            }
+        }
+        Ok(())
+    }
+
+    fn unfinished_before_starts(&self) -> impl Iterator<Item = (Reader, u32, u64)> {
+        self.state.pop.all().flat_map(move |(reader, subscription)| {
+            let queues = self.state.topics.get(reader.topic).map(|topic| topic.queues.as_slice()).unwrap_or_default();
+            let cursors = (0..).zip(queues.iter().zip(&subscription.cursors));
+            cursors.flat_map(move |(queue, (ends, cursor))| {
+                cursor.rows.range(..ends.start).map(move |(offset, _)| (reader, queue, *offset))
+            })
+        })
+    }
+
+    fn needed_by_timers(&self, segment: &SegmentInfo, records: &mut Records) -> Result<(), RunError> {
+        let mut timers = Vec::new();
+        let done: TimerPlace = self.state.timers.done();
+        self.state.index.timers_in(segment.base, done, &mut timers)?;
+        let is_pending = |place: TimerPlace, topic: u32| {
+            !self.state.timers.is_recalled(place) && self.state.topics.get(topic).is_some()
+        };
+        for timer in timers {
+            if is_pending(timer.place, timer.message.queue.topic) {
+                records.insert(timer.place.lsn, timer.message.length);
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves messages to the dead-letter topics that are in no queue any more and that their groups
+    /// had every chance to finish.
+    fn bury_aged(&mut self, segment: &SegmentInfo) {
+        let mut aged = Vec::new();
+        for (reader, queue, offset) in self.unfinished_before_starts() {
+            let key = QueueKey { topic: reader.topic, queue };
+            let Ok(Some(entry)) = self.state.index.get(key, offset) else { continue };
+            let span_ms = self.retention_of(reader.topic) + self.pauses_of(reader.group) + ROW_GRACE_MS;
+            let row = self.state.pop.get(reader).and_then(|subscription| subscription.row(queue, offset));
+            let is_free = row.is_some_and(|row| row.visible_at_ms <= self.now_ms);
+            let is_here = (segment.base..segment.end).contains(&entry.lsn);
+            if is_here && is_free && entry.stored_ms.saturating_add(span_ms) < self.now_ms {
+                aged.push(Lease { reader, queue, offset });
+            }
+            if aged.len() == BURIED_MAX {
+                break;
+            }
+        }
+        for lease in aged {
+            // One that cannot be moved now has its turn at the next look.
+            let _ = self.check_space().and_then(|()| self.bury(lease, Cause::Aged));
+        }
+    }
+
+    /// The pauses of a group between the deliveries of one message, all of them together, ms.
+    fn pauses_of(&self, group: u32) -> u64 {
+        let Some(group) = self.state.groups.get(group) else { return 0 };
+        match &group.backoff {
+            Some(Backoff::Customized(steps)) => steps.next_ms.iter().sum(),
+            Some(Backoff::Exponential(steps)) => steps.max_ms.saturating_mul(u64::from(group.max_attempts.min(64))),
+            None => 0,
+        }
+    }
+}
+
+/// Bytes of log that a segment stands for, or that are left of it.
+fn size(segment: &SegmentInfo) -> u64 {
+    if segment.thinned { segment.bytes_on_disk } else { segment.end.0 - segment.base.0 }
+}

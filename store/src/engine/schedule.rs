@@ -1,0 +1,225 @@
+//! Scheduled messages: each comes into its queue when it is due, in the order of their times; until
+//! then it can be taken back.
+
+use std::collections::HashMap;
+
+use centaur_apis::{
+    log::{TimerRecalled, TimersFired, control::Event},
+    store::{Error, ListScheduledRequest, Reason, RecallRequest},
+    ticket::{Purpose, Ticket},
+    units::Lsn,
+};
+use prost::Message as _;
+
+use super::{Machine, consume::damaged, produce::topic_not_found};
+use crate::{
+    log::{BLOCK_HEADER_BYTES, record::Place},
+    metrics,
+    state::index::{Timer, TimerPlace, TimerScan},
+};
+
+/// Messages that come due in one turn of the thread, at most.
+const BATCH_MAX: usize = 1000;
+/// The same while others have work: what they write in a turn, and no less than this.
+const BATCH_MIN: usize = 100;
+/// Bytes of the log that a message takes when it comes due, about.
+const RELEASED_BYTES: u64 = 52;
+/// Bytes of the log that a recall takes, or what holds other events, generously.
+const EVENT_BYTES: usize = 64;
+/// Messages of one list, unless another number is asked for.
+const LISTED_DEFAULT: u32 = 100;
+const LISTED_MAX: u32 = 1000;
+/// Messages looked at for a list in one turn of the thread.
+const LOOKED_AT_MAX: usize = 4096;
+
+/// How many messages may come due in a turn in which others wrote that many bytes: both get half.
+fn batch_size(others_bytes: u64) -> usize {
+    if others_bytes == 0 {
+        return BATCH_MAX;
+    }
+    usize::try_from(others_bytes / RELEASED_BYTES).unwrap_or(BATCH_MAX).clamp(BATCH_MIN, BATCH_MAX)
+}
+
+/// A list of scheduled messages on its way: looked for in many turns of the thread.
+pub struct Listing {
+    topic: Option<u32>,
+    limit: usize,
+    scan: TimerScan,
+    /// The list is as long as it gets.
+    pub is_complete: bool,
+    pub found: Vec<Listed>,
+    /// Scheduled and not recalled, as far as the request names.
+    pub total: u64,
+}
+
+/// One scheduled message of a list.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    pub lsn: Lsn,
+    pub length: u32,
+    pub topic: String,
+    pub due_ms: u64,
+    /// What recalls it.
+    pub ticket: String,
+}
+
+impl Machine {
+    /// Gives messages that are due their places: some in each turn, so that nobody waits for all.
+    pub(super) fn fire_due(&mut self) {
+        let since = self.open_end().0.saturating_sub(self.fired_end.0);
+        let others_bytes = since.saturating_sub(BLOCK_HEADER_BYTES);
+        self.fire(batch_size(others_bytes));
+        self.fired_end = self.open_end();
+        self.upcoming.refill(&self.state.index, self.now_ms);
+    }
+
+    /// Tells how many messages wait, and how late they are.
+    pub(super) fn report_scheduled(&self) {
+        let late_ms = self.upcoming.first_due_ms().map_or(0, |due_ms| self.now_ms.saturating_sub(due_ms));
+        metrics::scheduled(self.state.timers.pending_total(), late_ms);
+    }
+
+    fn fire(&mut self, max: usize) {
+        let due = self.upcoming.due(self.now_ms, max);
+        let Some(last) = due.last() else { return };
+        let last = last.place;
+        let (fired, dropped) = self.released(&due, last);
+        // Without room they stay due, and have another turn.
+        if self.make_room(fired.encoded_len() + EVENT_BYTES).is_err() {
+            return;
+        }
+        self.upcoming.forget_to(last);
+        metrics::fired(fired.released.len() as u64);
+        self.commit(Event::TimersFired(fired));
+        self.report_scheduled();
+        if dropped > 0 {
+            tracing::info!(messages = dropped, "scheduled messages are due and dropped: their topics were deleted");
+        }
+    }
+
+    /// Places at the ends of their queues for those that have a queue, and how many have none.
+    fn released(&self, due: &[Timer], last: TimerPlace) -> (TimersFired, u64) {
+        let mut ends = HashMap::new();
+        let mut released = Vec::with_capacity(due.len());
+        let mut dropped = 0u64;
+        for timer in due.iter().filter(|timer| !self.state.timers.is_recalled(timer.place)) {
+            let key = timer.message.queue;
+            let topic = self.state.topics.get(key.topic);
+            let Some(queue) = topic.and_then(|topic| topic.queues.get(key.queue as usize)) else {
+                dropped += 1;
+                continue;
+            };
+            let end = ends.entry(key).or_insert(queue.end);
+            released.push(timer.released(*end));
+            *end += 1;
+        }
+        let TimerPlace { due_ms, lsn } = last;
+        (TimersFired { due_ms, lsn: lsn.0, at_ms: self.now_ms, released, done: due.len() as u64 }, dropped)
+    }
+
+    /// Takes a scheduled message back; says where its record is, and how many bytes it has.
+    pub fn recall(&mut self, request: &RecallRequest) -> Result<(Lsn, u32), Error> {
+        let ticket = self.recall_ticket(request)?;
+        let place = TimerPlace { due_ms: ticket.due_ms, lsn: ticket.lsn };
+        let was_recalled = self.state.timers.is_recalled(place);
+        if place <= self.state.timers.done() && !was_recalled {
+            return Err(Error::new(Reason::TooLate, "ticket is of a message that is delivered already"));
+        }
+        let timer = self.state.index.timer(place).map_err(|error| damaged(&error))?;
+        // The ticket is ours, but the log was cut since, or its topic was deleted.
+        let timer = timer.filter(|timer| timer.message.queue.topic == ticket.topic);
+        let timer = timer.ok_or_else(|| Error::new(Reason::TooLate, "ticket is of a message that is gone"))?;
+        if !was_recalled {
+            self.make_room(EVENT_BYTES)?;
+            let TimerPlace { due_ms, lsn } = place;
+            self.commit(Event::TimerRecalled(TimerRecalled { topic: ticket.topic, due_ms, lsn: lsn.0 }));
+            metrics::recalled();
+        }
+        Ok((place.lsn, timer.message.length))
+    }
+
+    /// A ticket that this store made, for a message of the topic that is named.
+    fn recall_ticket(&self, request: &RecallRequest) -> Result<Ticket, Error> {
+        let invalid = |why: &str| Err(Error::new(Reason::Invalid, format!("ticket is not valid: {why}")));
+        let keys = &self.state.handle_keys;
+        let Some(ticket) = Ticket::open(&request.ticket, |id| keys.get(&id)) else {
+            return invalid("it was not made by this store");
+        };
+        if ticket.store_group != self.store_group {
+            return invalid("it is of another store group");
+        }
+        if ticket.purpose != Purpose::Recall {
+            return invalid("it is not of a scheduled message");
+        }
+        let topic = self.state.topics.named(&request.topic).ok_or_else(|| topic_not_found(&request.topic))?;
+        if ticket.topic == topic.settings.id {
+            return Ok(ticket);
+        }
+        match self.state.topics.get(ticket.topic) {
+            Some(_) => invalid("it is of another topic"),
+            None => Err(Error::new(Reason::TooLate, "ticket is of a message that is gone with its topic")),
+        }
+    }
+
+    /// Begins a list of scheduled messages.
+    pub fn start_listing(&self, request: &ListScheduledRequest) -> Result<Listing, Error> {
+        let timers = &self.state.timers;
+        let (topic, total) = match request.topic.as_str() {
+            "" => (None, timers.pending_total()),
+            name => {
+                let topic = self.state.topics.named(name).ok_or_else(|| topic_not_found(name))?;
+                (Some(topic.settings.id), timers.pending(topic.settings.id))
+            }
+        };
+        let limit = if request.limit == 0 { LISTED_DEFAULT } else { request.limit.min(LISTED_MAX) };
+        let scan = TimerScan::new(timers.done());
+        Ok(Listing { topic, limit: limit as usize, scan, is_complete: total == 0, found: Vec::new(), total })
+    }
+
+    /// Looks for more messages of a list.
+    pub fn list_more(&self, mut listing: Listing) -> Result<Listing, Error> {
+        let mut timers = Vec::new();
+        let read = self.state.index.timers_after(&mut listing.scan, LOOKED_AT_MAX, &mut timers);
+        read.map_err(|error| damaged(&error))?;
+        listing.is_complete = timers.len() < LOOKED_AT_MAX;
+        // What came due since the list was begun is on it no more.
+        let done = self.state.timers.done();
+        let waits = |timer: &&Timer| timer.place > done && !self.state.timers.is_recalled(timer.place);
+        for timer in timers.iter().filter(waits) {
+            if listing.topic.is_none_or(|topic| topic == timer.message.queue.topic) {
+                listing.found.extend(self.listed(timer));
+            }
+            let wanted = listing.limit.min(usize::try_from(listing.total).unwrap_or(usize::MAX));
+            if listing.found.len() >= wanted {
+                listing.is_complete = true;
+                break;
+            }
+        }
+        Ok(listing)
+    }
+
+    fn listed(&self, timer: &Timer) -> Option<Listed> {
+        let Timer { place: TimerPlace { due_ms, lsn }, message } = *timer;
+        let topic = self.state.topics.get(message.queue.topic)?;
+        Some(Listed {
+            lsn,
+            length: message.length,
+            topic: topic.settings.name.clone(),
+            due_ms,
+            ticket: self.ticket(message.queue.topic, lsn, Place::Scheduled(due_ms)).unwrap_or_default(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_who_send_keep_half_of_the_log() {
+        assert_eq!(batch_size(0), BATCH_MAX);
+        assert_eq!(batch_size(1), BATCH_MIN);
+        assert_eq!(batch_size(300 * RELEASED_BYTES), 300);
+        assert_eq!(batch_size(1 << 20), BATCH_MAX);
+    }
+}
