@@ -1,7 +1,7 @@
 //! The roles of this process: what a configuration means to each, and what their failures mean to
 //! whoever started it.
 
-use std::io;
+use std::{io, time::Duration};
 
 use centaur_apis::{names::StoreGroupName, transport::Transport};
 use centaur_proxy::Proxy;
@@ -28,15 +28,22 @@ pub(crate) fn open_store(config: &Config, salvage: bool) -> Result<Store, Failur
             Flush::Async => centaur_store::Flush::Async,
         },
         segment_bytes: config.store.segment_bytes,
-        retention_ms: u64::try_from(config.store.retention_age.as_millis()).unwrap_or(u64::MAX),
+        retention_ms: millis(config.store.retention_age),
         retention_bytes: config.store.retention_bytes,
         create_topics: config.topics.auto_create,
         create_groups: config.groups.auto_create,
         default_queues: config.topics.default_queues,
+        transaction_timeout_ms: millis(config.transaction.timeout),
+        transaction_check_interval_ms: millis(config.transaction.check_interval),
+        transaction_checks_max: config.transaction.checks_max,
         salvage,
         ..centaur_store::Config::default()
     };
     Store::open(settings).map_err(|error| not_opened(config, &error))
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn not_opened(config: &Config, error: &OpenError) -> Failure {

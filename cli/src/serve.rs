@@ -199,6 +199,7 @@ impl Running {
 
     /// Lets peers notice, finish and go; false when some were still there at the deadline.
     async fn drain(&self, notice: Duration, deadline: Instant) -> bool {
+        self.proxy.send_clients_away(notice);
         tokio::time::sleep(notice).await;
         self.clients.refuse.cancel();
         self.proxy.drain();

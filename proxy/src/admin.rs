@@ -1,4 +1,4 @@
-//! What operators ask: forwarded to the store, clients aside, which only the proxy knows.
+//! What operators ask: forwarded to the store, connected clients aside, which only the proxy knows.
 
 use std::{future::Future, sync::Arc};
 
@@ -12,7 +12,7 @@ use centaur_apis::{
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
-use crate::{Inner, stores::Client};
+use crate::{Inner, clients, stores::Client};
 
 /// The generated trait over one proxy.
 pub(crate) struct Operators(Arc<Inner>);
@@ -155,19 +155,16 @@ impl Admin for Operators {
         forward!(self, request, list_lite_topics)
     }
 
-    async fn print_stack(&self, _request: Request<PrintStackRequest>) -> Answered<PrintStackResponse> {
-        Err(Status::unimplemented("not there yet"))
+    async fn print_stack(&self, request: Request<PrintStackRequest>) -> Answered<PrintStackResponse> {
+        clients::print_stack(&self.0, request.into_inner()).await.map(Response::new)
     }
 
-    async fn verify_message(&self, _request: Request<VerifyMessageRequest>) -> Answered<VerifyMessageResponse> {
-        Err(Status::unimplemented("not there yet"))
+    async fn verify_message(&self, request: Request<VerifyMessageRequest>) -> Answered<VerifyMessageResponse> {
+        clients::verify_message(&self.0, request.into_inner()).await.map(Response::new)
     }
 
-    async fn reconnect_clients(
-        &self,
-        _request: Request<ReconnectClientsRequest>,
-    ) -> Answered<ReconnectClientsResponse> {
-        Err(Status::unimplemented("not there yet"))
+    async fn reconnect_clients(&self, request: Request<ReconnectClientsRequest>) -> Answered<ReconnectClientsResponse> {
+        Ok(Response::new(clients::reconnect(&self.0, request.get_ref())))
     }
 
     async fn list_clients(&self, _: Request<ListClientsRequest>) -> Answered<ListClientsResponse> {

@@ -7,16 +7,16 @@ use bytes::{BufMut, Bytes};
 use centaur_apis::{
     fields::{message, system},
     store::{Delivery, NewMessage},
-    v2::{DigestType, Encoding, MessageType},
+    v2::{self, DigestType, Encoding, MessageType},
 };
 use prost::{
-    Message as _,
+    DecodeError, Message as _,
     encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len},
 };
 use prost_types::Timestamp;
 
 use crate::{
-    digest::Hex,
+    digest::{Hex, md5_hex},
     published::{Published, System},
 };
 
@@ -63,7 +63,8 @@ fn properties(system: &System<'_>, kind: MessageType, peer: Option<SocketAddr>, 
         put_bytes(&mut out, system::BORN_HOST, peer.to_string().as_bytes());
     }
     if let Some(delivery) = system.delivery {
-        put_timestamp(&mut out, system::DELIVERY_TIMESTAMP, delivery);
+        let readable = if is_valid(&delivery) { delivery } else { timestamp(now_ms) };
+        put_timestamp(&mut out, system::DELIVERY_TIMESTAMP, readable);
     }
     if !system.message_group.is_empty() {
         put_bytes(&mut out, system::MESSAGE_GROUP, system.message_group.as_bytes());
@@ -71,7 +72,8 @@ fn properties(system: &System<'_>, kind: MessageType, peer: Option<SocketAddr>, 
     if let Some(trace_context) = system.trace_context {
         put_bytes(&mut out, system::TRACE_CONTEXT, trace_context.as_bytes());
     }
-    if let Some(lite_topic) = system.lite_topic {
+    // What has no effect on a message of this kind is not told of it.
+    if let Some(lite_topic) = system.lite_topic.filter(|_| kind == MessageType::Lite) {
         put_bytes(&mut out, system::LITE_TOPIC, lite_topic.as_bytes());
     }
     if let Some(priority) = system.priority.filter(|_| kind == MessageType::Priority) {
@@ -123,6 +125,10 @@ impl Outgoing {
     /// Writes exactly `encoded_len` bytes.
     pub(crate) fn encode(&self, out: &mut impl BufMut) {
         put_length(out, RESPONSE_MESSAGE, self.message_len());
+        self.encode_message(out);
+    }
+
+    fn encode_message(&self, out: &mut impl BufMut) {
         out.put_slice(&self.head);
         // One field, not two: not every decoder merges a message given in parts.
         put_length(out, message::SYSTEM_PROPERTIES, self.stored.len() + self.added.len());
@@ -137,6 +143,20 @@ impl Outgoing {
         let framed = |field, length| key_len(field) + encoded_len_varint(length as u64) + length;
         self.head.len() + framed(message::SYSTEM_PROPERTIES, properties) + framed(message::BODY, self.body.len())
     }
+}
+
+/// Stored messages as the public contract has them, for the answers that are not put together by
+/// hand. An error when a store gives something else than what was once published.
+pub(crate) fn to_public(deliveries: Vec<Delivery>, store_host: &str) -> Result<Vec<v2::Message>, DecodeError> {
+    let bodies: Vec<Bytes> = deliveries.iter().map(|delivery| delivery.body.clone()).collect();
+    let digests = md5_hex(&bodies);
+    let read = |(delivery, digest): (Delivery, &_)| {
+        let outgoing = Outgoing::new(delivery, digest, store_host);
+        let mut encoded = Vec::with_capacity(outgoing.message_len());
+        outgoing.encode_message(&mut encoded);
+        v2::Message::decode(Bytes::from(encoded))
+    };
+    deliveries.into_iter().zip(&digests).map(read).collect()
 }
 
 /// A wall-clock time in ms as protobuf has it.
@@ -273,6 +293,31 @@ mod tests {
             system.delivery_attempt = Some(attempt as i32);
             prop_assert_eq!(sent_and_received(message, queue, offset, attempt), expected);
         }
+    }
+
+    #[test]
+    fn a_message_reads_the_same_in_every_answer() {
+        let message = published(vec!["k".into()], BTreeMap::new(), vec![1, 2, 3]);
+        let received = sent_and_received(message.clone(), 3, 7, 2);
+        let given = delivered(stored(message, MessageType::Fifo, None), 3, 7, 2);
+        assert_eq!(to_public(vec![given], "broker"), Ok(vec![received]));
+        let damaged = Delivery { properties: Bytes::from_static(&[0xff]), ..Default::default() };
+        assert!(to_public(vec![damaged], "broker").is_err());
+    }
+
+    #[test]
+    fn what_has_no_effect_is_not_kept() {
+        let mut message = published(vec![], BTreeMap::new(), vec![1]);
+        let system = message.system_properties.as_mut().expect("set");
+        system.lite_topic = Some("lite".into());
+        system.priority = Some(3);
+        system.delivery_timestamp = Some(Timestamp { seconds: i64::MIN, nanos: -1 });
+        let kept = |kind| SystemProperties::decode(stored(message.clone(), kind, None).properties).expect("encoded");
+        let half = kept(MessageType::Transaction);
+        assert_eq!((half.lite_topic, half.priority), (None, None));
+        assert_eq!(half.delivery_timestamp, Some(timestamp(NOW_MS)), "others could not read the one given");
+        assert_eq!(kept(MessageType::Lite).lite_topic.as_deref(), Some("lite"));
+        assert_eq!(kept(MessageType::Priority).priority, Some(3));
     }
 
     #[test]

@@ -5,9 +5,11 @@
 mod admin;
 mod cache;
 mod caller;
+mod clients;
 mod config;
 mod convert;
 mod digest;
+mod errands;
 mod messaging;
 mod metrics;
 mod published;
@@ -20,7 +22,6 @@ mod validate;
 
 use std::{
     future::Future,
-    pin::pin,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -33,9 +34,10 @@ use tonic::service::Routes;
 pub use config::{Address, Config};
 
 use crate::{
-    messaging::Front,
+    errands::Errands,
+    messaging::{Front, Pace},
     metrics::Metrics,
-    sessions::Sessions,
+    sessions::{Questions, Sessions},
     stores::{Client, Stores},
     topic_routes::TopicRoutes,
     validate::Limits,
@@ -59,6 +61,8 @@ pub(crate) struct Inner {
     stores: Stores,
     routes: TopicRoutes,
     sessions: Sessions,
+    questions: Questions,
+    lite_pace: Pace,
     metrics: Metrics,
     draining: CancellationToken,
 }
@@ -73,6 +77,8 @@ impl Proxy {
             stores,
             routes,
             sessions: Sessions::new(),
+            questions: Questions::new(wall_ms()),
+            lite_pace: Pace::new(),
             metrics: Metrics::new(),
             draining: CancellationToken::new(),
         };
@@ -89,23 +95,21 @@ impl Proxy {
         Routes::new(AdminServer::new(admin::Operators::new(self.inner.clone()))).prepare()
     }
 
-    /// Reports living clients to the stores and lets silent ones go, until `shutdown`.
+    /// Reports living clients to the stores, lets silent ones go and tells clients what the stores
+    /// want them told, until `shutdown`.
     pub async fn run(&self, shutdown: impl Future<Output = ()>) {
-        let mut shutdown = pin!(shutdown);
-        let mut ticks = tokio::time::interval(REPORT_EVERY);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut reported = Instant::now();
-        loop {
-            tokio::select! {
-                () = &mut shutdown => return,
-                _ = ticks.tick() => {}
-            }
-            let now = Instant::now();
-            tokio::select! {
-                () = &mut shutdown => return,
-                () = self.inner.look_around(reported, now) => {}
-            }
-            reported = now;
+        let errands = Errands::new(&self.inner);
+        tokio::select! {
+            () = shutdown => {}
+            ((), ()) = async { tokio::join!(self.inner.look_after_clients(), errands.run()) } => {}
+        }
+    }
+
+    /// Tells connected clients to connect elsewhere, spread over a time: what a server says that
+    /// is about to go. Without time, nobody is told: their connections end right away.
+    pub fn send_clients_away(&self, over: Duration) {
+        if !over.is_zero() {
+            clients::send_away(&self.inner, self.inner.sessions.reachable(&[]), over);
         }
     }
 
@@ -118,6 +122,19 @@ impl Proxy {
 impl Inner {
     fn limits(&self) -> Limits {
         Limits { body_bytes_max: self.config.body_bytes_max, delay_max_ms: self.config.delay_max_ms }
+    }
+
+    /// Goes on until it is dropped.
+    async fn look_after_clients(&self) {
+        let mut ticks = tokio::time::interval(REPORT_EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut reported = Instant::now();
+        loop {
+            ticks.tick().await;
+            let now = Instant::now();
+            self.look_around(reported, now).await;
+            reported = now;
+        }
     }
 
     /// One round of what nobody asks for: who is alive since `since`, who is gone, what is old.

@@ -81,6 +81,12 @@ impl<V> Shards<V> {
         }
     }
 
+    /// Whether some value is such a one.
+    pub(crate) fn any(&self, is_one: impl Fn(&V) -> bool) -> bool {
+        let holds = |part: &RwLock<Shard<V>>| part.read().unwrap_or_else(PoisonError::into_inner).values().any(&is_one);
+        self.parts.iter().any(holds)
+    }
+
     fn shard(&self, key: &str) -> RwLockReadGuard<'_, Shard<V>> {
         self.parts[index(key)].read().unwrap_or_else(PoisonError::into_inner)
     }

@@ -12,7 +12,7 @@ use std::{
 use centaur_apis::{
     store::{
         AckEntry, AckRequest, AckResult, AppendRequest, AppendResponse, Batch, BatchResult, Error, NewMessage,
-        PopRequest, PopResponse, Reason, store_client::StoreClient,
+        PopRequest, PopResponse, ReadRequest, ReadResponse, Reason, store_client::StoreClient,
     },
     transport::Transport,
 };
@@ -86,6 +86,13 @@ impl Stores {
         let patience = self.patience + Duration::from_millis(request.wait_ms);
         let mut client = self.client.clone();
         within(patience, client.pop(request)).await
+    }
+
+    /// Reads without leases; waits as `pop` does.
+    pub(crate) async fn read(&self, request: ReadRequest) -> Result<ReadResponse, Error> {
+        let patience = self.patience + Duration::from_millis(request.wait_ms);
+        let mut client = self.client.clone();
+        within(patience, client.read(request)).await
     }
 
     /// Makes any other call; asks once more when the store did not lead.

@@ -53,6 +53,11 @@ impl Route {
         u32::try_from(at).unwrap_or(0)
     }
 
+    /// The queue of messages of this priority: the highest ones share the last queue.
+    pub(crate) fn queue_of_priority(&self, priority: i32) -> u32 {
+        u32::try_from(priority).unwrap_or(0).min(self.queues - 1)
+    }
+
     /// The queue whose turn it is.
     pub(crate) fn next_queue(&self) -> u32 {
         self.turn.fetch_add(1, Ordering::Relaxed) % self.queues
@@ -123,6 +128,11 @@ impl TopicRoutes {
             }
             Found::Unknown => self.renew_group(name).await,
         }
+    }
+
+    /// The consumer group of this name as it was last seen here, if it was seen lately; asks nobody.
+    pub(crate) fn known_group(&self, name: &str) -> Option<Arc<Group>> {
+        self.groups.last(name)
     }
 
     pub(crate) fn forget_topic(&self, name: &str) {
@@ -198,6 +208,12 @@ mod tests {
             assert_eq!(one.queue_of_group(&group), other.queue_of_group(&group));
             assert!(one.queue_of_group(&group) < 8);
         }
+    }
+
+    #[test]
+    fn a_priority_has_its_queue() {
+        let queues = [-1, 0, 1, 2, 3, i32::MAX].map(|priority| route(3).queue_of_priority(priority));
+        assert_eq!(queues, [0, 0, 1, 2, 2, 2]);
     }
 
     #[test]

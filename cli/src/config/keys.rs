@@ -32,6 +32,7 @@ const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 const BODY_BYTES_MIN: u64 = 1 << 10;
 const BODY_BYTES_MAX: u64 = 32 << 20;
 const YEARS_100: Duration = Duration::from_secs(876_000 * 3600);
+const TRANSACTION_WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
 const SHUTDOWN_MAX: Duration = Duration::from_secs(3600);
 
 /// Every key, grouped as in the file.
@@ -144,6 +145,32 @@ pub(crate) const KEYS: &[Key] = &[
         help: "a consumer group comes into being when a client first uses it",
         set: |config, text| values::boolean(text).map(|value| config.groups.auto_create = value),
         get: |config| config.groups.auto_create.to_string(),
+    },
+    Key {
+        path: "transaction.timeout",
+        help: "how long a producer may take before it is asked; its messages may say otherwise",
+        set: |config, text| {
+            let value = values::duration_within(text, Duration::from_secs(1), TRANSACTION_WAIT_MAX)?;
+            config.transaction.timeout = value;
+            Ok(())
+        },
+        get: |config| Format::duration(config.transaction.timeout),
+    },
+    Key {
+        path: "transaction.check_interval",
+        help: "time between two questions about one transaction",
+        set: |config, text| {
+            let value = values::duration_within(text, Duration::from_secs(1), TRANSACTION_WAIT_MAX)?;
+            config.transaction.check_interval = value;
+            Ok(())
+        },
+        get: |config| Format::duration(config.transaction.check_interval),
+    },
+    Key {
+        path: "transaction.checks_max",
+        help: "questions about one transaction before it is set aside for an operator",
+        set: |config, text| values::number_within(text, 1, 1000).map(|value| config.transaction.checks_max = value),
+        get: |config| config.transaction.checks_max.to_string(),
     },
     Key {
         path: "limits.connections",

@@ -20,6 +20,7 @@ pub(crate) struct Config {
     pub(crate) store: Store,
     pub(crate) topics: Topics,
     pub(crate) groups: Groups,
+    pub(crate) transaction: Transaction,
     pub(crate) limits: Limits,
     pub(crate) log: Log,
     pub(crate) shutdown: Shutdown,
@@ -99,6 +100,17 @@ pub(crate) struct Topics {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Groups {
     pub(crate) auto_create: bool,
+}
+
+/// Transactions whose producer is silent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Transaction {
+    /// How long a producer may take before it is asked; messages may say otherwise.
+    pub(crate) timeout: Duration,
+    /// Between two questions about one transaction.
+    pub(crate) check_interval: Duration,
+    /// Questions about one transaction before it is discarded.
+    pub(crate) checks_max: u32,
 }
 
 /// How much one peer, and all of them, may take.
@@ -181,6 +193,12 @@ impl Default for Topics {
 impl Default for Groups {
     fn default() -> Self {
         Self { auto_create: true }
+    }
+}
+
+impl Default for Transaction {
+    fn default() -> Self {
+        Self { timeout: Duration::from_secs(6), check_interval: Duration::from_secs(30), checks_max: 15 }
     }
 }
 

@@ -57,6 +57,11 @@ impl Broker {
         Client::new(self.server.channel().await, id)
     }
 
+    /// The operators' service.
+    pub fn admin(&self) -> AdminClient<Channel> {
+        self.admin.clone()
+    }
+
     /// Makes a topic for normal messages with four queues.
     pub async fn topic(&self, name: &str) {
         self.typed_topic(name, TopicType::Normal).await;

@@ -150,6 +150,29 @@ impl Client {
         code(&answer.expect("a refusal is in the status").into_inner().status)
     }
 
+    /// Ends a transaction, from no source in particular; how it went.
+    pub async fn end_transaction(&self, topic: &str, id: &str, resolution: TransactionResolution) -> Code {
+        let request = EndTransactionRequest {
+            topic: named(topic),
+            transaction_id: id.to_owned(),
+            resolution: resolution.into(),
+            ..Default::default()
+        };
+        let answer = self.rpc.clone().end_transaction(self.request(request)).await;
+        code(&answer.expect("a refusal is in the status").into_inner().status)
+    }
+
+    pub async fn recall(&self, topic: &str, handle: &str) -> RecallMessageResponse {
+        let request = RecallMessageRequest { topic: named(topic), recall_handle: handle.to_owned() };
+        let answer = self.rpc.clone().recall_message(self.request(request)).await;
+        answer.expect("a refusal is in the status").into_inner()
+    }
+
+    pub async fn sync_lite(&self, request: SyncLiteSubscriptionRequest) -> Code {
+        let answer = self.rpc.clone().sync_lite_subscription(self.request(request)).await;
+        code(&answer.expect("a refusal is in the status").into_inner().status)
+    }
+
     pub async fn route(&self, request: QueryRouteRequest) -> QueryRouteResponse {
         let answer = self.rpc.clone().query_route(self.request(request)).await;
         answer.expect("a refusal is in the status").into_inner()

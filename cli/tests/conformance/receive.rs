@@ -133,6 +133,23 @@ async fn filters_are_understood_or_refused() {
     }
 }
 
+// 61
+#[tokio::test(flavor = "multi_thread")]
+async fn conditions_choose_messages_by_their_properties() {
+    let broker = Broker::shared().await;
+    broker.topic("conditions").await;
+    let client = broker.client("conditions").await;
+    for (id, color, size) in [("1", "red", "5"), ("2", "blue", "50"), ("3", "red", "50")] {
+        let mut sent = message("conditions", id);
+        sent.user_properties = [("color".to_owned(), color.to_owned()), ("size".to_owned(), size.to_owned())].into();
+        client.store(vec![sent]).await;
+    }
+    let condition = "color = 'red' AND size > 10";
+    let sql = FilterExpression { r#type: FilterType::Sql.into(), expression: condition.into() };
+    let request = ReceiveMessageRequest { filter_expression: Some(sql), ..receive("conditions", "conditions") };
+    assert_eq!(client.receive(request).await.ids(), ["3"]);
+}
+
 // 62
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_with_other_tags_are_passed_over_for_good() {

@@ -264,7 +264,7 @@ async fn pulls_and_offsets_are_answered() {
     let broker = Broker::shared().await;
     let (client, connections) = counted_client(&broker, "offsets").await;
     let mut rpc = client.rpc.clone();
-    let answered = |status: Option<Status>| assert_eq!(code(&status), Code::NotImplemented, "{status:?}");
+    let answered = |status: Option<Status>| assert_ne!(code(&status), Code::Ok, "{status:?}");
     answered(rpc.update_offset(client.request(UpdateOffsetRequest::default())).await.expect("ok").into_inner().status);
     answered(rpc.get_offset(client.request(GetOffsetRequest::default())).await.expect("ok").into_inner().status);
     answered(rpc.query_offset(client.request(QueryOffsetRequest::default())).await.expect("ok").into_inner().status);

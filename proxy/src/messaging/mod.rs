@@ -2,6 +2,10 @@
 //! a request is said by the status inside a normal response.
 
 mod front;
+mod lite;
+mod offsets;
+mod pull;
+mod recall;
 mod receive;
 mod reply;
 mod route;
@@ -10,6 +14,7 @@ pub(crate) mod session;
 mod settings;
 mod settle;
 mod telemetry;
+mod transaction;
 
 use std::sync::Arc;
 
@@ -21,6 +26,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::{Inner, caller::Caller, metrics::Rpc, refusal::Refusal};
 
 pub(crate) use front::Front;
+pub(crate) use lite::Pace;
 use receive::Answer;
 use reply::Reply;
 
@@ -46,10 +52,6 @@ impl Messaging {
         let code = response.status().as_ref().map_or(v2::Code::Unspecified, v2::Status::code);
         self.0.metrics.answered(rpc, code);
         Ok(Response::new(response))
-    }
-
-    fn unsupported<T, R: HasStatus>(&self, rpc: Rpc, request: &Request<T>) -> Answered<R> {
-        self.answer(rpc, Err(not_implemented(rpc, request)))
     }
 
     /// SendMessage, whose request is read where it lies.
@@ -79,18 +81,10 @@ impl Messaging {
     }
 }
 
-/// Why a procedure that is not there yet is refused; callers without a name are told that first.
-fn not_implemented<T>(rpc: Rpc, request: &Request<T>) -> Refusal {
-    match Caller::of(request.metadata(), request.extensions()) {
-        Ok(_) => Refusal::new(v2::Code::NotImplemented, format!("{rpc:?} is not supported by this server yet")),
-        Err(refusal) => refusal,
-    }
-}
-
 #[tonic::async_trait]
 impl MessagingService for Messaging {
     type ReceiveMessageStream = tokio_stream::Empty<Result<v2::ReceiveMessageResponse, Status>>;
-    type PullMessageStream = tokio_stream::Once<Result<v2::PullMessageResponse, Status>>;
+    type PullMessageStream = pull::Frames;
     type TelemetryStream = telemetry::Frames;
 
     async fn query_route(&self, request: Request<v2::QueryRouteRequest>) -> Answered<v2::QueryRouteResponse> {
@@ -104,8 +98,11 @@ impl MessagingService for Messaging {
 
     async fn heartbeat(&self, request: Request<v2::HeartbeatRequest>) -> Answered<v2::HeartbeatResponse> {
         let (headers, extensions, request) = request.into_parts();
-        let caller = Caller::of(&headers, &extensions);
-        self.answer(Rpc::Heartbeat, caller.and_then(|caller| session::heartbeat(&self.0, &caller, &request)))
+        let result = match Caller::of(&headers, &extensions) {
+            Ok(caller) => session::heartbeat(&self.0, &caller, &request).await,
+            Err(refusal) => Err(refusal),
+        };
+        self.answer(Rpc::Heartbeat, result)
     }
 
     /// Never reached: `Front` answers this path from bytes of its own.
@@ -152,29 +149,52 @@ impl MessagingService for Messaging {
     }
 
     async fn pull_message(&self, request: Request<v2::PullMessageRequest>) -> Answered<Self::PullMessageStream> {
-        let refusal = not_implemented(Rpc::PullMessage, &request);
-        self.0.metrics.answered(Rpc::PullMessage, refusal.code);
-        let content = v2::pull_message_response::Content::Status(refusal.into());
-        Ok(Response::new(tokio_stream::once(Ok(v2::PullMessageResponse { content: Some(content) }))))
+        let (headers, extensions, request) = request.into_parts();
+        let frames = match Caller::of(&headers, &extensions) {
+            Ok(caller) => pull::pull(&self.0, &caller, request).await,
+            Err(refusal) => pull::refuse(refusal),
+        };
+        self.0.metrics.answered(Rpc::PullMessage, frames.code);
+        Ok(Response::new(frames.stream))
     }
 
     async fn update_offset(&self, request: Request<v2::UpdateOffsetRequest>) -> Answered<v2::UpdateOffsetResponse> {
-        self.unsupported(Rpc::UpdateOffset, &request)
+        let (headers, extensions, request) = request.into_parts();
+        let result = match Caller::of(&headers, &extensions) {
+            Ok(caller) => offsets::update(&self.0, &caller, request).await,
+            Err(refusal) => Err(refusal),
+        };
+        self.answer(Rpc::UpdateOffset, result)
     }
 
     async fn get_offset(&self, request: Request<v2::GetOffsetRequest>) -> Answered<v2::GetOffsetResponse> {
-        self.unsupported(Rpc::GetOffset, &request)
+        let (headers, extensions, request) = request.into_parts();
+        let result = match Caller::of(&headers, &extensions) {
+            Ok(caller) => offsets::get(&self.0, &caller, request).await,
+            Err(refusal) => Err(refusal),
+        };
+        self.answer(Rpc::GetOffset, result)
     }
 
     async fn query_offset(&self, request: Request<v2::QueryOffsetRequest>) -> Answered<v2::QueryOffsetResponse> {
-        self.unsupported(Rpc::QueryOffset, &request)
+        let (headers, extensions, request) = request.into_parts();
+        let result = match Caller::of(&headers, &extensions) {
+            Ok(caller) => offsets::query(&self.0, &caller, request).await,
+            Err(refusal) => Err(refusal),
+        };
+        self.answer(Rpc::QueryOffset, result)
     }
 
     async fn end_transaction(
         &self,
         request: Request<v2::EndTransactionRequest>,
     ) -> Answered<v2::EndTransactionResponse> {
-        self.unsupported(Rpc::EndTransaction, &request)
+        let (headers, extensions, request) = request.into_parts();
+        let result = match Caller::of(&headers, &extensions) {
+            Ok(caller) => transaction::end(&self.0, &caller, request).await,
+            Err(refusal) => Err(refusal),
+        };
+        self.answer(Rpc::EndTransaction, result)
     }
 
     async fn telemetry(&self, request: Request<Streaming<v2::TelemetryCommand>>) -> Answered<Self::TelemetryStream> {
@@ -214,14 +234,24 @@ impl MessagingService for Messaging {
     }
 
     async fn recall_message(&self, request: Request<v2::RecallMessageRequest>) -> Answered<v2::RecallMessageResponse> {
-        self.unsupported(Rpc::RecallMessage, &request)
+        let (headers, extensions, request) = request.into_parts();
+        let result = match Caller::of(&headers, &extensions) {
+            Ok(caller) => recall::recall(&self.0, &caller, request).await,
+            Err(refusal) => Err(refusal),
+        };
+        self.answer(Rpc::RecallMessage, result)
     }
 
     async fn sync_lite_subscription(
         &self,
         request: Request<v2::SyncLiteSubscriptionRequest>,
     ) -> Answered<v2::SyncLiteSubscriptionResponse> {
-        self.unsupported(Rpc::SyncLiteSubscription, &request)
+        let (headers, extensions, request) = request.into_parts();
+        let result = match Caller::of(&headers, &extensions) {
+            Ok(caller) => lite::sync(&self.0, &caller, request).await,
+            Err(refusal) => Err(refusal),
+        };
+        self.answer(Rpc::SyncLiteSubscription, result)
     }
 }
 

@@ -18,13 +18,14 @@ use prost_types::Timestamp;
 use tokio_stream::Stream;
 use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
+use super::lite;
 use crate::{
     Inner,
     caller::Caller,
     convert::{self, Outgoing},
     digest::md5_hex,
     refusal::{self, Refusal},
-    sessions::Sign,
+    sessions::{Sign, is_lite},
     stores::{Client, Stores},
     validate, wall_ms,
 };
@@ -46,36 +47,46 @@ pub(crate) async fn receive(proxy: &Inner, caller: &Caller<'_>, request: Receive
     match take(proxy, caller, &request).await {
         Ok(answer) => answer,
         Err(refusal) => {
-            let pause = caller.remaining.map_or(ERROR_PAUSE, |remaining| ERROR_PAUSE.min(remaining / 2));
-            tokio::time::sleep(pause).await;
+            pause(caller).await;
             Answer::without_messages(refusal.into())
         }
     }
+}
+
+/// Holds an error back for a moment, within the caller's deadline.
+pub(crate) async fn pause(caller: &Caller<'_>) {
+    tokio::time::sleep(caller.remaining.map_or(ERROR_PAUSE, |remaining| ERROR_PAUSE.min(remaining / 2))).await;
 }
 
 async fn take(proxy: &Inner, caller: &Caller<'_>, request: &ReceiveMessageRequest) -> Result<Answer, Refusal> {
     let Some(session) = proxy.sessions.enter(caller, Sign::Receives) else {
         return Err(too_many_clients(proxy));
     };
-    let polling = validate::polling(request, caller.remaining, session.request_timeout(), caller.version)?;
+    let polling = {
+        let wanted = request.long_polling_timeout.as_ref();
+        validate::polling(wanted, caller.remaining, session.request_timeout(), caller.version)?
+    };
     let topic = validate::topic(request.message_queue.as_ref().and_then(|queue| queue.topic.as_ref()))?;
     let group = validate::group(request.group.as_ref())?;
     let (invisible_ms, session_bound) = validate::lease(request)?;
     let filter = validate::filter(request.filter_expression.as_ref())?;
     let attempt = validate::attempt(request)?;
+    let kind = session.kind();
+    lite::fits(kind, proxy.routes.known_group(group).as_deref())?;
     let wait = if proxy.draining.is_cancelled() { Duration::ZERO } else { polling };
     let pop = PopRequest {
         group: group.to_owned(),
         topic: topic.to_owned(),
         client: caller.client.to_owned(),
         filter: Some(filter),
-        messages_max: validate::batch_size(request),
+        messages_max: validate::batch_size(request.batch_size),
         bytes_max: proxy.config.receive_bytes_max,
         invisible_ms,
         session_bound,
         attempt: attempt.to_owned(),
         wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
-        create_group: proxy.config.create_groups_on_demand,
+        // A group that would come into being here would not be a lite one.
+        create_group: proxy.config.create_groups_on_demand && !is_lite(kind),
     };
     let popped = tokio::select! {
         // A message that is there is given out also while draining.
@@ -91,7 +102,11 @@ async fn take(proxy: &Inner, caller: &Caller<'_>, request: &ReceiveMessageReques
 }
 
 fn nothing_new() -> Answer {
-    Answer::without_messages(Refusal::new(Code::MessageNotFound, "no new message").into())
+    Answer::without_messages(no_new_message().into())
+}
+
+pub(crate) fn no_new_message() -> Refusal {
+    Refusal::new(Code::MessageNotFound, "no new message")
 }
 
 pub(crate) fn too_many_clients(proxy: &Inner) -> Refusal {
@@ -99,7 +114,7 @@ pub(crate) fn too_many_clients(proxy: &Inner) -> Refusal {
     Refusal::new(Code::TooManyRequests, text)
 }
 
-fn unavailable(proxy: &Inner, topic: &str, error: Error) -> Refusal {
+pub(crate) fn unavailable(proxy: &Inner, topic: &str, error: Error) -> Refusal {
     let refusal = Refusal::from(error);
     if refusal.code == Code::TopicNotFound {
         proxy.routes.forget_topic(topic);

@@ -22,6 +22,7 @@ const ENTRY_STATUS: u32 = 1;
 const ENTRY_MESSAGE_ID: u32 = 2;
 const ENTRY_TRANSACTION_ID: u32 = 3;
 const ENTRY_OFFSET: u32 = 4;
+const ENTRY_RECALL_HANDLE: u32 = 5;
 /// All of their keys take one byte, and so does the length of the status.
 const KEY: usize = 1;
 const STATUS_BYTES: usize = KEY + 1 + OK.len();
@@ -46,6 +47,16 @@ pub(crate) struct Stored {
     /// As the client sent it: text.
     pub(crate) message_id: Bytes,
     pub(crate) offset: u64,
+    pub(crate) ticket: Option<Ticket>,
+}
+
+/// What a client keeps of a message that is not in its queue yet.
+#[derive(Clone, Debug)]
+pub(crate) enum Ticket {
+    /// It recalls a scheduled message.
+    Recall(String),
+    /// It names the transaction of a half message.
+    Transaction(String),
 }
 
 impl Reply {
@@ -62,33 +73,52 @@ impl Reply {
 }
 
 impl Stored {
+    /// Clients of any kind of message look for one; without a transaction it is the message id.
+    fn transaction_id(&self) -> &[u8] {
+        match &self.ticket {
+            Some(Ticket::Transaction(id)) => id.as_bytes(),
+            _ => &self.message_id,
+        }
+    }
+
+    /// Empty when the message cannot be recalled.
+    fn recall_handle(&self) -> &str {
+        match &self.ticket {
+            Some(Ticket::Recall(handle)) => handle,
+            _ => "",
+        }
+    }
+
     fn encoded_len(&self) -> usize {
-        let id = KEY + encoded_len_varint(self.message_id.len() as u64) + self.message_id.len();
+        let framed = |bytes: &[u8]| KEY + encoded_len_varint(bytes.len() as u64) + bytes.len();
         let offset = if self.offset == 0 { 0 } else { KEY + encoded_len_varint(self.offset) };
-        STATUS_BYTES + 2 * id + offset
+        let handle = if self.recall_handle().is_empty() { 0 } else { framed(self.recall_handle().as_bytes()) };
+        STATUS_BYTES + framed(&self.message_id) + framed(self.transaction_id()) + offset + handle
     }
 
     fn encode(&self, out: &mut impl BufMut) {
         put_bytes(out, ENTRY_STATUS, &OK);
         put_bytes(out, ENTRY_MESSAGE_ID, &self.message_id);
-        // Clients of any kind of message look for one; it is the message id.
-        put_bytes(out, ENTRY_TRANSACTION_ID, &self.message_id);
+        put_bytes(out, ENTRY_TRANSACTION_ID, self.transaction_id());
         if self.offset != 0 {
             encode_key(ENTRY_OFFSET, WireType::Varint, out);
             encode_varint(self.offset, out);
+        }
+        if !self.recall_handle().is_empty() {
+            put_bytes(out, ENTRY_RECALL_HANDLE, self.recall_handle().as_bytes());
         }
     }
 }
 
 impl From<Stored> for SendResultEntry {
     fn from(stored: Stored) -> Self {
-        let message_id = String::from_utf8_lossy(&stored.message_id).into_owned();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Self {
             status: Some(refusal::ok()),
-            transaction_id: message_id.clone(),
-            message_id,
+            message_id: text(&stored.message_id),
+            transaction_id: text(stored.transaction_id()),
             offset: i64::try_from(stored.offset).unwrap_or(i64::MAX),
-            recall_handle: String::new(),
+            recall_handle: stored.recall_handle().to_owned(),
         }
     }
 }
@@ -166,11 +196,21 @@ mod tests {
 
     use super::*;
 
+    fn any_ticket() -> impl Strategy<Value = Option<Ticket>> {
+        proptest::option::of(prop_oneof![".{1,80}".prop_map(Ticket::Recall), ".{1,80}".prop_map(Ticket::Transaction),])
+    }
+
+    fn any_stored() -> impl Strategy<Value = Stored> {
+        (".{1,200}", 0..u64::MAX / 2, any_ticket()).prop_map(|(id, offset, ticket)| Stored {
+            message_id: id.into_bytes().into(),
+            offset,
+            ticket,
+        })
+    }
+
     proptest! {
         #[test]
-        fn a_reply_by_hand_is_the_reply_by_the_book(entries in proptest::collection::vec((".{1,200}", 0..u64::MAX / 2), 0..5)) {
-            let stored = |(id, offset): (String, u64)| Stored { message_id: id.into_bytes().into(), offset };
-            let stored: Vec<Stored> = entries.into_iter().map(stored).collect();
+        fn a_reply_by_hand_is_the_reply_by_the_book(stored in proptest::collection::vec(any_stored(), 0..5)) {
             let mut by_hand = Vec::new();
             encode_stored(&stored, &mut by_hand);
             let entries: Vec<SendResultEntry> = stored.into_iter().map(SendResultEntry::from).collect();

@@ -73,7 +73,8 @@ pub(crate) async fn query_assignment(
             format!("topic {topic:?} has no readable queue; its permission is {}", route.permission.as_str_name());
         return Err(Refusal::new(Code::Forbidden, text));
     }
-    let is_ordered = proxy.routes.group(group).await?.is_some_and(|group| group.fifo);
+    // Of lite topics a client gets those it subscribed to, whatever the queue.
+    let is_ordered = proxy.routes.group(group).await?.is_some_and(|group| group.fifo && group.lite.is_none());
     let broker = broker(proxy, request.endpoints.as_ref(), dialled);
     let assignments = queue_ids(&route, is_ordered)
         .map(|id| assignment(request.topic.as_ref(), id, route.permission, &broker))

@@ -6,16 +6,16 @@ use bytes::Bytes;
 use centaur_apis::{
     log::TopicType,
     names::{DEAD_LETTER_PREFIX, RETRY_PREFIX},
-    store::{Batch, BatchResult, Error, NewMessage, Reason},
+    store::{Batch, BatchResult, Error, Half, Reason},
     v2::{Code, MessageType},
 };
 
-use super::reply::{Reply, Stored};
+use super::reply::{Reply, Stored, Ticket};
 use crate::{
     Inner,
     caller::Caller,
     convert,
-    published::{self, Published},
+    published::{self, Published, System},
     refusal::Refusal,
     sessions::Sign,
     topic_routes::Route,
@@ -38,14 +38,17 @@ pub(crate) async fn send(proxy: &Inner, caller: &Caller<'_>, request: Bytes) -> 
     let now_ms = wall_ms();
     let topic = check(&messages, proxy.limits(), now_ms)?;
     let route = route_for(proxy, topic, &messages).await?;
-    storable(&messages, now_ms)?;
 
     let mut load = Load::new(topic, messages.len());
     for message in &messages {
         load.add(request, message, &route, caller, now_ms);
     }
+    if load.has_half {
+        // It may be asked about the outcome before it names the topic in its settings.
+        proxy.sessions.enter(caller, Sign::Seen).inspect(|session| session.produces(topic));
+    }
     match proxy.stores.append(load.batch).await {
-        Ok(BatchResult { error: None, offsets, .. }) => Ok(reply(load.message_ids, &offsets)),
+        Ok(BatchResult { error: None, offsets, tickets }) => Ok(reply(load.sent, &offsets, tickets)),
         Ok(BatchResult { error: Some(error), .. }) | Err(error) => Err(refused(proxy, topic, error)),
     }
 }
@@ -79,7 +82,8 @@ async fn route_for(proxy: &Inner, topic: &str, messages: &[Published<'_>]) -> Re
 
 fn accepts(topic: &str, route: &Route, messages: &[Published<'_>]) -> Result<(), Refusal> {
     let is_derived = topic.starts_with(DEAD_LETTER_PREFIX) || topic.starts_with(RETRY_PREFIX);
-    let stranger = messages.iter().map(kind_of).find(|kind| !is_derived && !takes(route.kind, *kind));
+    let stranger =
+        messages.iter().map(|message| kind_of(message, route)).find(|kind| !is_derived && !takes(route.kind, *kind));
     if let Some(kind) = stranger {
         let text = format!(
             "message is of type {} by its properties; topic {topic:?} takes {} messages",
@@ -96,8 +100,8 @@ fn accepts(topic: &str, route: &Route, messages: &[Published<'_>]) -> Result<(),
     Ok(())
 }
 
-fn kind_of(message: &Published<'_>) -> MessageType {
-    message.system.as_ref().map_or(MessageType::Normal, validate::effective_type)
+fn kind_of(message: &Published<'_>, route: &Route) -> MessageType {
+    message.system.as_ref().map_or(MessageType::Normal, |system| validate::effective_type(system, route.kind))
 }
 
 fn takes(topic: TopicType, message: MessageType) -> bool {
@@ -109,45 +113,55 @@ fn takes(topic: TopicType, message: MessageType) -> bool {
     }
 }
 
-/// Refuses what no store can hold yet.
-fn storable(messages: &[Published<'_>], now_ms: u64) -> Result<(), Refusal> {
-    for message in messages {
-        let delivery_ms = message.system.as_ref().and_then(|s| s.delivery.as_ref()).map_or(0, validate::timestamp_ms);
-        let is_due = u64::try_from(delivery_ms).unwrap_or(0) <= now_ms;
-        let kind = match kind_of(message) {
-            MessageType::Normal | MessageType::Fifo | MessageType::Unspecified => continue,
-            MessageType::Delay if is_due => continue,
-            kind => kind,
-        };
-        let text = format!("messages of type {} are not supported by this server yet", kind.as_str_name());
-        return Err(Refusal::new(Code::NotImplemented, text));
-    }
-    Ok(())
-}
-
 /// The messages of one request, which are stored together or not at all.
 struct Load {
     batch: Batch,
-    message_ids: Vec<Bytes>,
+    sent: Vec<Sent>,
     /// Of the messages without a message group: they stay together.
     queue: Option<u32>,
+    has_half: bool,
+}
+
+/// What of a message its answer needs.
+struct Sent {
+    message_id: Bytes,
+    kind: MessageType,
 }
 
 impl Load {
     fn new(topic: &str, messages: usize) -> Self {
         let batch = Batch { topic: topic.to_owned(), messages: Vec::with_capacity(messages) };
-        Self { batch, message_ids: Vec::with_capacity(messages), queue: None }
+        Self { batch, sent: Vec::with_capacity(messages), queue: None, has_half: false }
     }
 
     fn add(&mut self, request: &Bytes, message: &Published<'_>, route: &Route, caller: &Caller<'_>, now_ms: u64) {
-        let (message_id, group) = message.system.as_ref().map_or(("", ""), |s| (s.message_id, s.message_group));
-        let queue = match group {
-            "" => *self.queue.get_or_insert_with(|| route.next_queue()),
-            group => route.queue_of_group(group),
-        };
-        self.message_ids.push(request.slice_ref(message_id.as_bytes()));
-        let stored = convert::to_store(request, message, kind_of(message), caller.peer, now_ms);
-        self.batch.messages.push(NewMessage { queue, ..stored });
+        let kind = kind_of(message, route);
+        let mut new = convert::to_store(request, message, kind, caller.peer, now_ms);
+        new.ttl_ms = validate::ttl_ms(message);
+        if let Some(system) = &message.system {
+            new.queue = self.queue(system, kind, route);
+            match kind {
+                MessageType::Transaction => {
+                    self.has_half = true;
+                    new.half = Some(Half { first_check_ms: validate::first_check_ms(system) });
+                }
+                MessageType::Delay => new.due_ms = validate::due_ms(system, now_ms),
+                MessageType::Lite => system.lite_topic.unwrap_or_default().clone_into(&mut new.lite_topic),
+                MessageType::Unspecified | MessageType::Normal | MessageType::Fifo | MessageType::Priority => {}
+            }
+            self.sent.push(Sent { message_id: request.slice_ref(system.message_id.as_bytes()), kind });
+        }
+        self.batch.messages.push(new);
+    }
+
+    /// The queue of a message; a lite topic has its own, which the store knows.
+    fn queue(&mut self, system: &System<'_>, kind: MessageType, route: &Route) -> u32 {
+        match (kind, system.message_group) {
+            (MessageType::Lite, _) => 0,
+            (MessageType::Priority, _) => route.queue_of_priority(system.priority.unwrap_or(0)),
+            (_, "") => *self.queue.get_or_insert_with(|| route.next_queue()),
+            (_, group) => route.queue_of_group(group),
+        }
     }
 }
 
@@ -159,14 +173,47 @@ fn refused(proxy: &Inner, topic: &str, error: Error) -> Refusal {
     error.into()
 }
 
-fn reply(message_ids: Vec<Bytes>, offsets: &[u64]) -> Reply {
-    let stored = |(message_id, offset): (Bytes, &u64)| Stored { message_id, offset: *offset };
-    Reply::Stored(message_ids.into_iter().zip(offsets).map(stored).collect())
+fn reply(sent: Vec<Sent>, offsets: &[u64], tickets: Vec<String>) -> Reply {
+    let is_single = sent.len() == 1;
+    let mut tickets = tickets.into_iter();
+    let stored = |(sent, offset): (Sent, &u64)| {
+        let ticket = tickets.next().filter(|ticket| !ticket.is_empty());
+        let ticket = match (ticket, sent.kind) {
+            (Some(id), MessageType::Transaction) => Some(Ticket::Transaction(id)),
+            (Some(handle), MessageType::Delay) if is_single => Some(Ticket::Recall(handle)),
+            _ => None,
+        };
+        Stored { message_id: sent.message_id, offset: *offset, ticket }
+    };
+    Reply::Stored(sent.into_iter().zip(offsets).map(stored).collect())
 }
 
 #[cfg(test)]
 mod tests {
+    use centaur_apis::v2::SendResultEntry;
+
     use super::*;
+
+    #[test]
+    fn what_clients_keep_of_a_message_depends_on_its_kind() {
+        let entries = |kinds: &[MessageType], tickets: &[&str]| {
+            let sent = kinds.iter().map(|kind| Sent { message_id: "ID".into(), kind: *kind }).collect();
+            let tickets = tickets.iter().map(|ticket| (*ticket).to_owned()).collect();
+            let Reply::Stored(stored) = reply(sent, &[0, 0], tickets) else { panic!("stored") };
+            let entry = |stored| {
+                let entry = SendResultEntry::from(stored);
+                (entry.transaction_id, entry.recall_handle)
+            };
+            stored.into_iter().map(entry).collect::<Vec<_>>()
+        };
+        let pair = |id: &str, handle: &str| (id.to_owned(), handle.to_owned());
+        assert_eq!(entries(&[MessageType::Normal], &[]), [pair("ID", "")]);
+        assert_eq!(entries(&[MessageType::Delay], &["t"]), [pair("ID", "t")]);
+        assert_eq!(entries(&[MessageType::Transaction], &["t"]), [pair("t", "")]);
+        assert_eq!(entries(&[MessageType::Transaction], &[]), [pair("ID", "")], "never empty");
+        let both = [MessageType::Delay, MessageType::Transaction];
+        assert_eq!(entries(&both, &["a", "b"]), [pair("ID", ""), pair("b", "")], "a batch is not recalled");
+    }
 
     #[test]
     fn a_topic_takes_its_own_type_and_a_mixed_one_four() {

@@ -8,7 +8,7 @@ use centaur_apis::{
     },
 };
 
-use super::receive::too_many_clients;
+use super::{lite, receive::too_many_clients};
 use crate::{
     Inner,
     caller::Caller,
@@ -23,7 +23,7 @@ use crate::{
 const LINGER_MS: u64 = 1_000;
 
 /// Keeps a client alive. One without settings is taken at its heartbeat's word.
-pub(crate) fn heartbeat(
+pub(crate) async fn heartbeat(
     proxy: &Inner,
     caller: &Caller<'_>,
     request: &HeartbeatRequest,
@@ -42,6 +42,11 @@ pub(crate) fn heartbeat(
         | ClientType::LitePushConsumer
         | ClientType::LiteSimpleConsumer => validate::group(request.group.as_ref())?,
     };
+    if !group.is_empty() {
+        // A store that is away is no reason to call a living client dead.
+        let stored = proxy.routes.group(group).await.unwrap_or_default();
+        lite::fits(kind, stored.as_deref())?;
+    }
     let Some(session) = proxy.sessions.enter(caller, Sign::Active) else { return Err(too_many_clients(proxy)) };
     if known == ClientType::Unspecified {
         session.introduce(kind, group);

@@ -3,13 +3,13 @@
 use centaur_apis::{
     log::{self, group::Backoff},
     v2::{
-        ClientType, CustomizedBackoff, ExponentialBackoff, Language, Metric, Publishing, RetryPolicy, Settings,
-        Subscription, retry_policy::Strategy, settings::PubSub,
+        CustomizedBackoff, ExponentialBackoff, Language, Metric, Publishing, RetryPolicy, Settings, Subscription,
+        retry_policy::Strategy, settings::PubSub,
     },
 };
 use prost_types::Duration;
 
-use crate::validate::LITE_TOPIC_BYTES_MAX;
+use crate::{sessions::is_lite, validate::LITE_TOPIC_BYTES_MAX};
 
 /// Attempts of a producer to send one message.
 const SEND_ATTEMPTS: i32 = 3;
@@ -19,15 +19,15 @@ const DELIVERY_ATTEMPTS: u32 = 17;
 const RECEIVE_BATCH: i32 = 32;
 /// Longest wait of one receive, in ms.
 const LONG_POLLING_MS: u64 = 20_000;
-/// Lite topics one client may subscribe to.
-const LITE_SUBSCRIPTIONS_MAX: i32 = 2_000;
+/// Lite topics one client may subscribe to when its group does not say.
+const LITE_SUBSCRIPTIONS_MAX: u32 = 2_000;
 /// Pauses before each further delivery, in seconds.
 const PAUSES: [i64; 18] = [1, 5, 10, 30, 60, 120, 180, 240, 300, 360, 420, 480, 540, 600, 1_200, 1_800, 3_600, 7_200];
 
 /// The answer to a client's settings; `group` is its consumer group as the store has it.
 pub(crate) fn merged(mut settings: Settings, group: Option<&log::Group>, body_bytes_max: usize) -> Settings {
     let language = settings.user_agent.as_ref().map_or(Language::Unspecified, |agent| agent.language());
-    let is_lite = matches!(settings.client_type(), ClientType::LitePushConsumer | ClientType::LiteSimpleConsumer);
+    let is_lite = is_lite(settings.client_type());
     settings.backoff_policy = match &mut settings.pub_sub {
         Some(PubSub::Publishing(publishing)) => {
             publish(publishing, body_bytes_max);
@@ -53,9 +53,15 @@ fn subscribe(subscription: &mut Subscription, group: Option<&log::Group>, is_lit
     subscription.receive_batch_size = Some(RECEIVE_BATCH);
     subscription.long_polling_timeout = Some(millis(LONG_POLLING_MS));
     if is_lite {
-        subscription.lite_subscription_quota = Some(LITE_SUBSCRIPTIONS_MAX);
+        subscription.lite_subscription_quota = i32::try_from(lite_quota(group)).ok();
         subscription.max_lite_topic_size = i32::try_from(LITE_TOPIC_BYTES_MAX).ok();
     }
+}
+
+/// Lite topics that one client of a group may subscribe to; never 0, which clients cannot start with.
+pub(crate) fn lite_quota(group: Option<&log::Group>) -> u32 {
+    let chosen = group.and_then(|group| group.lite.as_ref()).map_or(0, |lite| lite.client_quota);
+    if chosen == 0 { LITE_SUBSCRIPTIONS_MAX } else { chosen.min(i32::MAX.unsigned_abs()) }
 }
 
 fn sending() -> RetryPolicy {
@@ -96,7 +102,7 @@ fn millis(ms: u64) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use centaur_apis::v2::{Endpoints, Resource, Ua};
+    use centaur_apis::v2::{ClientType, Endpoints, Resource, Ua};
 
     use super::*;
 
@@ -177,5 +183,20 @@ mod tests {
                 (Some(2_000), Some(64))
             );
         }
+    }
+
+    #[test]
+    fn a_lite_quota_is_the_groups_and_never_nothing() {
+        let group = |client_quota| log::Group {
+            lite: Some(log::Lite { client_quota, ..Default::default() }),
+            ..Default::default()
+        };
+        let quota = |group: &log::Group| {
+            let told = merged(consumer(ClientType::LitePushConsumer, Language::Java), Some(group), 1);
+            subscription(&told).lite_subscription_quota
+        };
+        assert_eq!(quota(&group(5)), Some(5));
+        assert_eq!(quota(&group(0)), Some(2_000));
+        assert_eq!(quota(&group(u32::MAX)), Some(i32::MAX));
     }
 }

@@ -3,21 +3,22 @@
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
-use centaur_apis::v2::{
-    ClientType, Language, Settings, TelemetryCommand, settings::PubSub, telemetry_command::Command,
+use centaur_apis::{
+    log::Group,
+    v2::{self, ClientType, Language, Settings, TelemetryCommand, settings::PubSub, telemetry_command::Command},
 };
 use prost::Message as _;
 use tokio::{sync::mpsc, time::sleep};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use super::{receive::too_many_clients, settings};
+use super::{lite, receive::too_many_clients, settings};
 use crate::{
     Inner,
     caller::Caller,
     metrics::Rpc,
     refusal::{self, Refusal},
-    sessions::{Commands, Session, Sign},
+    sessions::{self, Answer, Commands, Session, Sign},
     validate,
 };
 
@@ -112,8 +113,14 @@ impl Stream {
                     break;
                 }
             };
-            // The other frames answer commands that nobody waits for.
-            let Some(Command::Settings(sent)) = command.command else { continue };
+            let sent = match command.command {
+                Some(Command::Settings(sent)) => sent,
+                Some(other) => {
+                    self.answered(other, command.status);
+                    continue;
+                }
+                None => continue,
+            };
             let is_first = self.session.is_none();
             let is_hasty = sent.user_agent.as_ref().is_some_and(|agent| agent.language() == Language::NodeJs);
             match self.settle(sent).await {
@@ -139,31 +146,64 @@ impl Stream {
     /// Takes a client's settings over and answers them.
     async fn settle(&mut self, sent: Settings) -> Result<TelemetryCommand, Ending> {
         let group = check(&sent).map_err(Ending::Refused)?.map(str::to_owned);
+        let stored = match &group {
+            Some(group) => self.group(group, &sent).await.map_err(Ending::Refused)?,
+            None => None,
+        };
         let Some(session) = self.proxy.sessions.enter(&self.opener.caller(), Sign::Seen) else {
             return Err(Ending::Refused(too_many_clients(&self.proxy)));
         };
         session.settle(sent.clone(), self.number, &self.commands);
         self.session = Some(session);
-        let stored = match &group {
-            // A client must not wait for its settings because a store is away: it starts with
-            // the defaults and asks again in minutes.
-            Some(group) => self.proxy.routes.group(group).await.unwrap_or_default(),
-            None => None,
-        };
         let merged = settings::merged(sent, stored.as_deref(), self.proxy.config.body_bytes_max);
         let answer = TelemetryCommand { status: Some(refusal::ok()), command: Some(Command::Settings(merged)) };
-        self.proxy.metrics.answered(Rpc::Telemetry, centaur_apis::v2::Code::Ok);
+        self.proxy.metrics.answered(Rpc::Telemetry, v2::Code::Ok);
         match self.commands.try_send(Ok(answer.clone())) {
             Err(mpsc::error::TrySendError::Closed(_)) => Err(Ending::Gone),
             _ => Ok(answer),
         }
     }
 
+    /// The consumer group of a client, if it is for clients of this kind.
+    async fn group(&self, name: &str, sent: &Settings) -> Result<Option<Arc<Group>>, Refusal> {
+        let kind = sessions::kind_of(sent);
+        // A client must not wait for its settings because a store is away: it starts with the
+        // defaults and asks again in minutes.
+        let Ok(mut group) = self.proxy.routes.group(name).await else { return Ok(None) };
+        if let Some(PubSub::Subscription(subscription)) = &sent.pub_sub
+            && sessions::is_lite(kind)
+        {
+            if group.is_none() {
+                group = lite::bind(&self.proxy, &self.opener.client, name, subscription).await?;
+            }
+            lite::same_topic(group.as_deref(), subscription)?;
+        }
+        lite::fits(kind, group.as_deref())?;
+        Ok(group)
+    }
+
+    /// Takes a frame that answers a question; others say nothing to a server.
+    fn answered(&self, answer: Command, status: Option<v2::Status>) {
+        let (nonce, text) = match answer {
+            Command::ThreadStackTrace(trace) => (trace.nonce, trace.thread_stack_trace.unwrap_or_default()),
+            Command::VerifyMessageResult(result) => (result.nonce, String::new()),
+            // Some clients give a question back as its answer.
+            Command::VerifyMessageCommand(echo) => (echo.nonce, String::new()),
+            Command::Settings(_)
+            | Command::RecoverOrphanedTransactionCommand(_)
+            | Command::PrintThreadStackTraceCommand(_)
+            | Command::ReconnectEndpointsCommand(_)
+            | Command::NotifyUnsubscribeLiteCommand(_) => return,
+        };
+        self.proxy.questions.answered(&self.opener.client, &nonce, Answer { status, text });
+    }
+
     fn say_again(&self, answer: Option<TelemetryCommand>) {
         if let (Some(session), Some(answer)) = (&self.session, answer)
             && !session.was_active()
         {
-            session.command(answer);
+            // What does not fit is dropped, as everything said on a stream.
+            let _ = session.command(answer);
         }
     }
 }
@@ -198,7 +238,7 @@ fn check(settings: &Settings) -> Result<Option<&str>, Refusal> {
 }
 
 fn unfit(why: &str) -> Refusal {
-    Refusal::new(centaur_apis::v2::Code::BadRequest, format!("settings are not usable: {why}"))
+    Refusal::new(v2::Code::BadRequest, format!("settings are not usable: {why}"))
 }
 
 #[cfg(test)]

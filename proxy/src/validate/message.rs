@@ -1,6 +1,9 @@
 //! What one published message may hold, in the order of the public contract.
 
-use centaur_apis::v2::{Code, MessageType};
+use centaur_apis::{
+    log::TopicType,
+    v2::{Code, MessageType},
+};
 use prost_types::Timestamp;
 
 use super::millis;
@@ -21,6 +24,8 @@ const MESSAGE_GROUP_BYTES_END: usize = 64;
 const MESSAGE_ID_BYTES_MAX: usize = 1024;
 /// Longest lite topic name, in bytes.
 pub(crate) const LITE_TOPIC_BYTES_MAX: usize = 64;
+/// User property that says how long a message is worth delivering, in ms.
+const TTL_KEY: &str = "ttl-ms";
 /// Longest wait before the outcome of a transaction is asked for, in ms.
 const RECOVERY_MS_MAX: i64 = 3_600_000;
 
@@ -106,9 +111,10 @@ pub(crate) fn message(message: &Published<'_>, limits: Limits, now_ms: u64) -> R
 }
 
 /// What a message is, told by what it holds; transactions alone are told by their type.
-pub(crate) fn effective_type(system: &System<'_>) -> MessageType {
-    // Some clients send a priority of 0 with what they call a normal message.
-    let is_empty_priority = system.priority == Some(0) && system.message_type() == MessageType::Normal;
+pub(crate) fn effective_type(system: &System<'_>, topic: TopicType) -> MessageType {
+    // Some clients send a priority of 0 with what they call a normal message, wherever it goes.
+    let is_empty_priority =
+        system.priority == Some(0) && system.message_type() == MessageType::Normal && topic != TopicType::Priority;
     if system.message_type() == MessageType::Transaction {
         MessageType::Transaction
     } else if system.delivery.is_some() {
@@ -152,6 +158,9 @@ fn user_properties(message: &Published<'_>) -> Result<(), Refusal> {
         }
         if has_control_character(value) {
             return illegal(format!("user_properties value of {key:?} has a control character; none is allowed"));
+        }
+        if *key == TTL_KEY && ttl(value).is_none() {
+            return illegal(format!("user property {TTL_KEY:?} is {value:?}; give a number of ms, at least 1"));
         }
     }
     Ok(())
@@ -240,14 +249,7 @@ fn message_group(system: &System<'_>) -> Result<(), Refusal> {
 }
 
 fn lite_topic(system: &System<'_>) -> Result<(), Refusal> {
-    let Some(name) = system.lite_topic else { return Ok(()) };
-    let is_plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
-    if name.is_empty() || name.len() > LITE_TOPIC_BYTES_MAX || !is_plain {
-        let text =
-            format!("lite_topic {name:?} is not made of 1 to {LITE_TOPIC_BYTES_MAX} letters, digits, '_' and '-'");
-        return Err(Refusal::new(Code::IllegalLiteTopic, text));
-    }
-    Ok(())
+    system.lite_topic.map_or(Ok(()), lite_topic_name)
 }
 
 fn priority(system: &System<'_>) -> Result<(), Refusal> {
@@ -260,8 +262,48 @@ fn priority(system: &System<'_>) -> Result<(), Refusal> {
     }
 }
 
+/// How long a message is worth delivering once it is in its queue, in ms; 0: as its topic says.
+pub(crate) fn ttl_ms(message: &Published<'_>) -> u64 {
+    let said = message.user_properties.iter().find(|(key, _)| *key == TTL_KEY);
+    said.and_then(|(_, value)| ttl(value)).unwrap_or(0)
+}
+
+fn ttl(text: &str) -> Option<u64> {
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|ms| is_plain && *ms > 0)
+}
+
+/// When a message is due, in ms since 1970: not before the time it names. 0: at once.
+pub(crate) fn due_ms(system: &System<'_>, now_ms: u64) -> u64 {
+    let Some(at) = &system.delivery else { return 0 };
+    let is_beyond = at.nanos % 1_000_000 > 0;
+    let due_ms = timestamp_ms(at).saturating_add(i64::from(is_beyond));
+    u64::try_from(due_ms).ok().filter(|due_ms| *due_ms > now_ms).unwrap_or(0)
+}
+
+/// How long a half message's producer may take before it is asked, in ms; 0: as the store says.
+pub(crate) fn first_check_ms(system: &System<'_>) -> u64 {
+    system.recovery.as_ref().map_or(0, |recovery| u64::try_from(millis(recovery)).unwrap_or(0))
+}
+
+/// Whether a lite topic may have this name.
+pub(crate) fn lite_topic_name(name: &str) -> Result<(), Refusal> {
+    let is_plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
+    if name.is_empty() || name.len() > LITE_TOPIC_BYTES_MAX || !is_plain {
+        let text =
+            format!("lite_topic {name:?} is not made of 1 to {LITE_TOPIC_BYTES_MAX} letters, digits, '_' and '-'");
+        return Err(Refusal::new(Code::IllegalLiteTopic, text));
+    }
+    Ok(())
+}
+
+/// A time in ms since 1970; of an earlier one 0.
+pub(crate) fn wall_ms(at: &Timestamp) -> u64 {
+    u64::try_from(timestamp_ms(at)).unwrap_or(0)
+}
+
 /// A time in ms since 1970, cut to what fits.
-pub(crate) fn timestamp_ms(at: &Timestamp) -> i64 {
+fn timestamp_ms(at: &Timestamp) -> i64 {
     at.seconds.saturating_mul(1000).saturating_add(i64::from(at.nanos) / 1_000_000)
 }
 
@@ -334,6 +376,46 @@ mod tests {
         check_property("keys", "größe", Ok(()));
         check_property("k", "a\nb", Err(Code::IllegalMessagePropertyKey));
         check_property("k", "\u{7f}", Err(Code::IllegalMessagePropertyKey));
+    }
+
+    #[test]
+    fn a_time_to_live_is_a_number_of_ms() {
+        let read = |value: &str| {
+            let message = Published { user_properties: vec![("color", "red"), (TTL_KEY, value)], ..Default::default() };
+            ttl_ms(&message)
+        };
+        for (value, expected) in [("1", 1), ("0060000", 60_000), ("18446744073709551615", u64::MAX)] {
+            check_property(TTL_KEY, value, Ok(()));
+            assert_eq!(read(value), expected);
+        }
+        for value in ["", "0", "-1", "+1", "1s", " 1", "1.5", "18446744073709551616", "\u{661}"] {
+            check_property(TTL_KEY, value, Err(Code::IllegalMessagePropertyKey));
+            assert_eq!(read(value), 0);
+        }
+        assert_eq!(ttl_ms(&Published::default()), 0);
+    }
+
+    #[test]
+    fn a_message_is_due_at_its_time_and_not_before() {
+        let due = |seconds, nanos| {
+            due_ms(&System { delivery: Some(Timestamp { seconds, nanos }), ..Default::default() }, NOW_MS)
+        };
+        let now = NOW_MS.cast_signed() / 1000;
+        assert_eq!(due_ms(&System::default(), NOW_MS), 0);
+        assert_eq!(due(now, 0), 0);
+        assert_eq!(due(now, 1), NOW_MS + 1);
+        assert_eq!(due(now, 250_000_000), NOW_MS + 250);
+        assert_eq!(due(now, 250_000_001), NOW_MS + 251);
+        for (seconds, nanos) in [(0, 0), (-1, 0), (i64::MIN, i32::MIN)] {
+            assert_eq!(due(seconds, nanos), 0);
+        }
+    }
+
+    #[test]
+    fn a_half_message_says_when_to_ask() {
+        let wait = |recovery| first_check_ms(&System { recovery, ..Default::default() });
+        let of = |seconds, nanos| Some(prost_types::Duration { seconds, nanos });
+        assert_eq!([wait(None), wait(of(-5, 0)), wait(of(10, 500_000_000))], [0, 0, 10_500]);
     }
 
     #[test]
@@ -429,19 +511,21 @@ mod tests {
 
     #[test]
     fn the_type_follows_from_the_content() {
+        let kind = |system: &System<'_>| effective_type(system, TopicType::Mixed);
         let mut system = System::default();
-        assert_eq!(effective_type(&system), MessageType::Normal);
+        assert_eq!(kind(&system), MessageType::Normal);
         system.lite_topic = Some("l");
-        assert_eq!(effective_type(&system), MessageType::Lite);
+        assert_eq!(kind(&system), MessageType::Lite);
         system.priority = Some(0);
-        assert_eq!(effective_type(&system), MessageType::Priority);
+        assert_eq!(kind(&system), MessageType::Priority);
         system.message_type = MessageType::Normal.into();
-        assert_eq!(effective_type(&system), MessageType::Lite, "a priority of 0 on a normal message is none");
+        assert_eq!(kind(&system), MessageType::Lite, "a priority of 0 on a normal message is none");
+        assert_eq!(effective_type(&system, TopicType::Priority), MessageType::Priority, "but where it is one");
         system.message_group = "g";
-        assert_eq!(effective_type(&system), MessageType::Fifo);
+        assert_eq!(kind(&system), MessageType::Fifo);
         system.delivery = Some(Timestamp::default());
-        assert_eq!(effective_type(&system), MessageType::Delay);
+        assert_eq!(kind(&system), MessageType::Delay);
         system.message_type = MessageType::Transaction.into();
-        assert_eq!(effective_type(&system), MessageType::Transaction);
+        assert_eq!(kind(&system), MessageType::Transaction);
     }
 }

@@ -5,13 +5,15 @@ mod receive;
 
 use centaur_apis::{
     names::{GroupName, TopicName},
-    v2::{Code, Resource},
+    v2::{Code, MessageQueue, Resource},
 };
 use prost_types::Duration;
 
 use crate::refusal::Refusal;
 
-pub(crate) use message::{LITE_TOPIC_BYTES_MAX, Limits, effective_type, message, timestamp_ms};
+pub(crate) use message::{
+    LITE_TOPIC_BYTES_MAX, Limits, due_ms, effective_type, first_check_ms, lite_topic_name, message, ttl_ms, wall_ms,
+};
 pub(crate) use receive::{attempt, batch_size, filter, lease, polling};
 
 /// Longest invisible duration, in ms.
@@ -34,6 +36,22 @@ pub(crate) fn group(resource: Option<&Resource>) -> Result<&str, Refusal> {
     let name = resource.map_or("", |r| r.name.as_str());
     GroupName::check(name).map_err(|invalid| Refusal::new(Code::IllegalConsumerGroup, invalid.to_string()))?;
     Ok(name)
+}
+
+/// The queue and the topic that a request names.
+pub(crate) fn queue(queue: Option<&MessageQueue>) -> Result<(&str, u32), Refusal> {
+    let topic = topic(queue.and_then(|queue| queue.topic.as_ref()))?;
+    let id = queue.map_or(0, |queue| queue.id);
+    let at = u32::try_from(id).map_err(|_| {
+        Refusal::new(Code::BadRequest, format!("message_queue has the id {id}; name one queue, from 0 on"))
+    })?;
+    Ok((topic, at))
+}
+
+/// A place in a queue.
+pub(crate) fn offset(offset: i64) -> Result<u64, Refusal> {
+    u64::try_from(offset)
+        .map_err(|_| Refusal::new(Code::IllegalOffset, format!("offset is {offset}; at least 0 is needed")))
 }
 
 /// The new invisible duration of one message, in ms; 0 makes it visible at once.
@@ -78,6 +96,20 @@ mod tests {
         for illegal in ["", "a.b", "CID_RMQ_SYS_x", &"g".repeat(121)] {
             assert_eq!(code(illegal), Err(Code::IllegalConsumerGroup), "{illegal:?}");
         }
+    }
+
+    #[test]
+    fn one_queue_is_named() {
+        let check = |topic, id| {
+            let named = MessageQueue { topic: Some(named(topic)), id, ..Default::default() };
+            queue(Some(&named)).map(|(topic, id)| (topic.len(), id)).map_err(|r| r.code)
+        };
+        assert_eq!(check("orders", 7), Ok((6, 7)));
+        assert_eq!(check("orders", -1), Err(Code::BadRequest));
+        assert_eq!(check("a b", 0), Err(Code::IllegalTopic));
+        assert_eq!(queue(None).map_err(|r| r.code), Err(Code::IllegalTopic));
+        assert_eq!(offset(5), Ok(5));
+        assert_eq!(offset(-5).map_err(|r| r.code), Err(Code::IllegalOffset));
     }
 
     #[test]

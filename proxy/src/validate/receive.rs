@@ -30,15 +30,15 @@ const ATTEMPT_BYTES_MAX: usize = 1024;
 /// Most messages in one answer.
 const BATCH_MAX: u32 = 32;
 
-/// How long a receive waits for a message; source: public contract, ReceiveMessage.
+/// How long a request waits for a message; source: public contract, ReceiveMessage.
 pub(crate) fn polling(
-    request: &ReceiveMessageRequest,
+    wanted: Option<&prost_types::Duration>,
     remaining: Option<Duration>,
     request_timeout: Option<Duration>,
     version: &str,
 ) -> Result<Duration, Refusal> {
     let request_timeout = request_timeout.unwrap_or(REQUEST_TIMEOUT);
-    let wanted = match (&request.long_polling_timeout, remaining) {
+    let wanted = match (wanted, remaining) {
         (Some(wanted), _) => Duration::from_millis(u64::try_from(millis(wanted)).unwrap_or(0)),
         (None, Some(remaining)) => remaining.saturating_sub(request_timeout / 2),
         (None, None) => POLLING_MAX,
@@ -67,8 +67,8 @@ pub(crate) fn lease(request: &ReceiveMessageRequest) -> Result<(u64, bool), Refu
 }
 
 /// How many messages an answer may have.
-pub(crate) fn batch_size(request: &ReceiveMessageRequest) -> u32 {
-    u32::try_from(request.batch_size).unwrap_or(0).clamp(1, BATCH_MAX)
+pub(crate) fn batch_size(asked: i32) -> u32 {
+    u32::try_from(asked).unwrap_or(0).clamp(1, BATCH_MAX)
 }
 
 /// Which messages are wanted. An absent expression means all of them.
@@ -122,8 +122,7 @@ mod tests {
     #[test]
     fn polling_stays_within_bounds_and_the_deadline() {
         let check = |wanted: Option<i64>, remaining: Option<u64>, version: &str| {
-            let request = ReceiveMessageRequest { long_polling_timeout: wanted.map(seconds), ..Default::default() };
-            polling(&request, remaining.map(Duration::from_millis), None, version)
+            polling(wanted.map(seconds).as_ref(), remaining.map(Duration::from_millis), None, version)
                 .map(|d| d.as_millis())
                 .map_err(|r| r.code)
         };
@@ -159,7 +158,7 @@ mod tests {
     #[test]
     fn batches_are_cut_to_size() {
         for (asked, given) in [(0, 1), (-5, 1), (1, 1), (32, 32), (33, 32), (100, 32)] {
-            assert_eq!(batch_size(&ReceiveMessageRequest { batch_size: asked, ..Default::default() }), given);
+            assert_eq!(batch_size(asked), given);
         }
     }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use centaur_apis::{
-    log::{Group, Permission, Topic, TopicType},
+    log::{Group, Lite, Permission, Topic, TopicType},
     receipt_handle::ReceiptHandle,
     store::{store_server::Store, *},
 };
@@ -45,6 +45,26 @@ pub struct World {
     pub parked: usize,
     /// What every append is answered with.
     pub append_error: Option<Error>,
+    /// Messages stored that are not in a queue yet; the ticket of each ends with its place here.
+    pub waiting: Vec<NewMessage>,
+    pub recalls: Vec<RecallRequest>,
+    pub ends: Vec<EndTransactionRequest>,
+    /// Given out once, to who asks for their topics.
+    pub checks: Vec<Check>,
+    pub syncs: Vec<SyncLiteRequest>,
+    pub notices: Vec<Notice>,
+    pub reads: Vec<ReadRequest>,
+    pub offset_queries: Vec<QueryOffsetRequest>,
+    pub gets: Vec<GetOffsetRequest>,
+    pub resets: Vec<ResetGroupRequest>,
+    /// What most other calls are answered with.
+    pub error: Option<Error>,
+}
+
+impl World {
+    fn check(&self) -> Result<(), Error> {
+        self.error.clone().map_or(Ok(()), Err)
+    }
 }
 
 #[derive(Clone, Default)]
@@ -118,6 +138,22 @@ impl FakeStore {
         Ok(deliveries)
     }
 
+    fn page(&self, request: &ReadRequest) -> Result<ReadResponse, Status> {
+        let world = self.world();
+        world.check()?;
+        if !world.topics.contains_key(&request.topic) {
+            return Err(no_topic(&request.topic));
+        }
+        let queue = world.queues.get(&(request.topic.clone(), request.queue)).map_or(&[][..], Vec::as_slice);
+        let places = (0u64..).zip(queue).filter(|(at, _)| *at >= request.offset);
+        let messages: Vec<Delivery> = places
+            .take(request.messages_max as usize)
+            .map(|(at, message)| delivery(message, request.queue, at))
+            .collect();
+        let next_offset = request.offset + messages.len() as u64;
+        Ok(ReadResponse { messages, next_offset })
+    }
+
     /// Runs `change` on the lease a handle stands for.
     fn with_lease<R>(
         &self,
@@ -134,6 +170,19 @@ impl FakeStore {
         let is_current = lease.generation == handle.generation;
         let is_running = lease.done || lease.visible_at.is_some_and(|at| at > Instant::now());
         if is_current && is_running { Ok(change(lease, handle)) } else { Err(invalid()) }
+    }
+}
+
+/// A message as the store gives it without a lease.
+pub fn delivery(message: &NewMessage, queue: u32, offset: u64) -> Delivery {
+    Delivery {
+        head: message.head.clone(),
+        properties: message.properties.clone(),
+        body: message.body.clone(),
+        queue,
+        offset,
+        stored_ms: STORED_MS,
+        ..Default::default()
     }
 }
 
@@ -177,9 +226,19 @@ impl Store for FakeStore {
             }
             let mut result = BatchResult::default();
             for message in batch.messages {
+                if message.due_ms > 0 || message.half.is_some() {
+                    result.tickets.resize(result.offsets.len(), String::new());
+                    result.tickets.push(format!("ticket-{}", world.waiting.len()));
+                    result.offsets.push(0);
+                    world.waiting.push(message);
+                    continue;
+                }
                 let queue = world.queues.entry((batch.topic.clone(), message.queue)).or_default();
                 result.offsets.push(queue.len() as u64);
                 queue.push(message);
+            }
+            if !result.tickets.is_empty() {
+                result.tickets.resize(result.offsets.len(), String::new());
             }
             results.push(result);
         }
@@ -287,48 +346,109 @@ impl Store for FakeStore {
         Ok(Response::new(Default::default()))
     }
 
-    async fn query_messages(&self, _: Request<QueryMessagesRequest>) -> Answered<QueryMessagesResponse> {
-        Ok(Response::new(Default::default()))
+    async fn query_messages(&self, request: Request<QueryMessagesRequest>) -> Answered<QueryMessagesResponse> {
+        let request = request.into_inner();
+        let mut world = self.world();
+        world.check()?;
+        let Some(query_messages_request::By::Place(place)) = request.by else {
+            return Ok(Response::new(QueryMessagesResponse::default()));
+        };
+        let at = usize::try_from(place.offset).unwrap_or(usize::MAX);
+        let queue = world.queues.get(&(request.topic, place.queue)).map_or(&[][..], Vec::as_slice);
+        let messages = queue.get(at).map(|message| delivery(message, place.queue, place.offset)).into_iter().collect();
+        Ok(Response::new(QueryMessagesResponse { messages, complete: true }))
     }
 
     async fn describe(&self, _: Request<DescribeRequest>) -> Answered<DescribeResponse> {
         Ok(Response::new(Default::default()))
     }
 
-    async fn recall(&self, _: Request<RecallRequest>) -> Answered<RecallResponse> {
-        Ok(Response::new(Default::default()))
+    async fn recall(&self, request: Request<RecallRequest>) -> Answered<RecallResponse> {
+        let request = request.into_inner();
+        let mut world = self.world();
+        world.recalls.push(request);
+        world.check()?;
+        Ok(Response::new(RecallResponse { message_id: "recalled".into() }))
     }
 
-    async fn end_transaction(&self, _: Request<EndTransactionRequest>) -> Answered<EndTransactionResponse> {
-        Ok(Response::new(Default::default()))
+    async fn end_transaction(&self, request: Request<EndTransactionRequest>) -> Answered<EndTransactionResponse> {
+        let request = request.into_inner();
+        let mut world = self.world();
+        let resolution = request.resolution;
+        world.ends.push(request);
+        world.check()?;
+        Ok(Response::new(EndTransactionResponse { resolution }))
     }
 
-    async fn take_checks(&self, _: Request<TakeChecksRequest>) -> Answered<TakeChecksResponse> {
-        Ok(Response::new(Default::default()))
+    async fn take_checks(&self, request: Request<TakeChecksRequest>) -> Answered<TakeChecksResponse> {
+        let request = request.into_inner();
+        let mut world = self.world();
+        let (checks, others): (Vec<_>, Vec<_>) =
+            world.checks.drain(..).partition(|check| request.topics.contains(&check.topic));
+        let due_topics = others.iter().map(|check| check.topic.clone()).collect();
+        world.checks = others;
+        Ok(Response::new(TakeChecksResponse { checks, due_topics }))
     }
 
-    async fn sync_lite(&self, _: Request<SyncLiteRequest>) -> Answered<SyncLiteResponse> {
-        Ok(Response::new(Default::default()))
+    async fn sync_lite(&self, request: Request<SyncLiteRequest>) -> Answered<SyncLiteResponse> {
+        let request = request.into_inner();
+        let mut world = self.world();
+        world.check()?;
+        if request.create_group && !world.groups.contains_key(&request.group) {
+            let lite = Lite { topic: request.topic.clone(), client_quota: 7, ..Default::default() };
+            let group = Group { name: request.group.clone(), lite: Some(lite), ..Default::default() };
+            world.groups.insert(request.group.clone(), group);
+        }
+        world.syncs.push(request);
+        Ok(Response::new(SyncLiteResponse {}))
     }
 
-    async fn list_notices(&self, _: Request<ListNoticesRequest>) -> Answered<ListNoticesResponse> {
-        Ok(Response::new(Default::default()))
+    async fn list_notices(&self, request: Request<ListNoticesRequest>) -> Answered<ListNoticesResponse> {
+        let request = request.into_inner();
+        let mut world = self.world();
+        let after = usize::try_from(request.after).unwrap_or(usize::MAX);
+        let notices = world.notices.iter().skip(after).cloned().collect();
+        Ok(Response::new(ListNoticesResponse { notices, last: world.notices.len() as u64 }))
     }
 
-    async fn read(&self, _: Request<ReadRequest>) -> Answered<ReadResponse> {
-        Ok(Response::new(Default::default()))
+    async fn read(&self, request: Request<ReadRequest>) -> Answered<ReadResponse> {
+        let request = request.into_inner();
+        self.world().reads.push(request.clone());
+        let until = Instant::now() + Duration::from_millis(request.wait_ms);
+        loop {
+            let arrived = self.arrived.notified();
+            let page = self.page(&request)?;
+            if !page.messages.is_empty() || Instant::now() >= until {
+                return Ok(Response::new(page));
+            }
+            self.world().parked += 1;
+            let _parked = Parked(self);
+            let _ = tokio::time::timeout_at(until, arrived).await;
+        }
     }
 
-    async fn query_offset(&self, _: Request<QueryOffsetRequest>) -> Answered<QueryOffsetResponse> {
-        Ok(Response::new(Default::default()))
+    async fn query_offset(&self, request: Request<QueryOffsetRequest>) -> Answered<QueryOffsetResponse> {
+        let request = request.into_inner();
+        let mut world = self.world();
+        world.offset_queries.push(request);
+        world.check()?;
+        Ok(Response::new(QueryOffsetResponse { offset: 7 }))
     }
 
-    async fn get_offset(&self, _: Request<GetOffsetRequest>) -> Answered<GetOffsetResponse> {
-        Ok(Response::new(Default::default()))
+    async fn get_offset(&self, request: Request<GetOffsetRequest>) -> Answered<GetOffsetResponse> {
+        let request = request.into_inner();
+        let mut world = self.world();
+        world.gets.push(request);
+        world.check()?;
+        Ok(Response::new(GetOffsetResponse { offset: 5 }))
     }
 
-    async fn reset_group(&self, _: Request<ResetGroupRequest>) -> Answered<ResetGroupResponse> {
-        Ok(Response::new(Default::default()))
+    async fn reset_group(&self, request: Request<ResetGroupRequest>) -> Answered<ResetGroupResponse> {
+        let request = request.into_inner();
+        let mut world = self.world();
+        world.resets.push(request);
+        world.check()?;
+        Ok(Response::new(ResetGroupResponse::default()))
     }
 
     async fn redrive(&self, _: Request<RedriveRequest>) -> Answered<RedriveResponse> {

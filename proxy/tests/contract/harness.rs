@@ -125,6 +125,13 @@ pub fn grouped(topic: &str, id: &str, group: &str) -> Message {
     message
 }
 
+/// A message with other system properties.
+pub fn message_with(topic: &str, id: &str, change: impl FnOnce(&mut SystemProperties)) -> Message {
+    let mut message = message(topic, id);
+    change(message.system_properties.as_mut().expect("set"));
+    message
+}
+
 pub fn receive_from(topic: &str, group: &str) -> ReceiveMessageRequest {
     ReceiveMessageRequest {
         group: named(group),

@@ -2,11 +2,17 @@
 //! this process, once over loopback connections.
 
 mod admin;
+mod commands;
+mod delay;
 mod fake_store;
 mod harness;
+mod lite;
+mod offsets;
+mod pull;
 mod receive;
 mod route;
 mod send;
 mod session;
 mod settle;
 mod telemetry;
+mod transaction;

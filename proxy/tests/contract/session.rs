@@ -85,25 +85,33 @@ async fn the_store_hears_who_takes_messages_and_when_they_fall_silent() {
 }
 
 #[tokio::test]
-async fn what_is_not_built_yet_says_so_in_good_form() {
+async fn an_empty_request_is_refused_in_good_form() {
     both(async |mut h: Harness| {
         let pulled = h.client.pull_message(ours(PullMessageRequest::default())).await.expect("a stream");
         let frame = pulled.into_inner().message().await.expect("well ended").and_then(|frame| frame.content);
         let Some(pull_message_response::Content::Status(status)) = frame else { panic!("{frame:?}") };
-        assert_eq!(status.code(), Code::NotImplemented);
-        let answer = h.client.update_offset(ours(UpdateOffsetRequest::default())).await.expect("a status");
-        assert_eq!(code(answer.get_ref().status.as_ref()), Code::NotImplemented);
-        let answer = h.client.get_offset(ours(GetOffsetRequest::default())).await.expect("a status");
-        assert_eq!(code(answer.get_ref().status.as_ref()), Code::NotImplemented);
+        assert_eq!(status.code(), Code::IllegalTopic);
+        let answer = h
+            .client
+            .update_offset(ours(UpdateOffsetRequest { group: named("workers"), ..Default::default() }))
+            .await
+            .expect("a status");
+        assert_eq!(code(answer.get_ref().status.as_ref()), Code::IllegalTopic);
+        let answer = h
+            .client
+            .get_offset(ours(GetOffsetRequest { group: named("workers"), ..Default::default() }))
+            .await
+            .expect("a status");
+        assert_eq!(code(answer.get_ref().status.as_ref()), Code::IllegalTopic);
         let answer = h.client.query_offset(ours(QueryOffsetRequest::default())).await.expect("a status");
-        assert_eq!(code(answer.get_ref().status.as_ref()), Code::NotImplemented);
+        assert_eq!(code(answer.get_ref().status.as_ref()), Code::IllegalTopic);
         let answer = h.client.end_transaction(ours(EndTransactionRequest::default())).await.expect("a status");
-        assert_eq!(code(answer.get_ref().status.as_ref()), Code::NotImplemented);
+        assert_eq!(code(answer.get_ref().status.as_ref()), Code::IllegalTopic);
         let answer = h.client.recall_message(ours(RecallMessageRequest::default())).await.expect("a status");
-        assert_eq!(code(answer.get_ref().status.as_ref()), Code::NotImplemented);
+        assert_eq!(code(answer.get_ref().status.as_ref()), Code::IllegalTopic);
         let request = ours(SyncLiteSubscriptionRequest::default());
         let answer = h.client.sync_lite_subscription(request).await.expect("a status");
-        assert_eq!(code(answer.get_ref().status.as_ref()), Code::NotImplemented);
+        assert_eq!(code(answer.get_ref().status.as_ref()), Code::IllegalTopic);
     })
     .await;
 }

@@ -7,16 +7,16 @@ use tonic::{Request, Streaming};
 
 use crate::harness::*;
 
-type Out = mpsc::Sender<TelemetryCommand>;
+pub type Out = mpsc::Sender<TelemetryCommand>;
 
-async fn open(client: &mut Client, id: &str) -> (Out, Streaming<TelemetryCommand>) {
+pub async fn open(client: &mut Client, id: &str) -> (Out, Streaming<TelemetryCommand>) {
     let (out, frames) = mpsc::channel(64);
     // Comes back as soon as the headers are here, before anything was said.
     let opened = timeout(Duration::from_secs(10), client.telemetry(from(id, ReceiverStream::new(frames)))).await;
     (out, opened.expect("headers come at once").expect("opened").into_inner())
 }
 
-fn producer(topics: &[&str]) -> Settings {
+pub fn producer(topics: &[&str]) -> Settings {
     let topics = topics.iter().filter_map(|name| named(name)).collect();
     let publishing = Publishing { topics, ..Default::default() };
     Settings {
@@ -26,7 +26,7 @@ fn producer(topics: &[&str]) -> Settings {
     }
 }
 
-fn consumer(language: Language) -> Settings {
+pub fn consumer(language: Language) -> Settings {
     let subscription = Subscription { group: named("workers"), ..Default::default() };
     Settings {
         client_type: Some(ClientType::PushConsumer.into()),
@@ -36,12 +36,12 @@ fn consumer(language: Language) -> Settings {
     }
 }
 
-async fn say(out: &Out, settings: Settings) {
+pub async fn say(out: &Out, settings: Settings) {
     let command = TelemetryCommand { status: None, command: Some(Command::Settings(settings)) };
     out.send(command).await.expect("the stream is open");
 }
 
-async fn told(stream: &mut Streaming<TelemetryCommand>) -> Settings {
+pub async fn told(stream: &mut Streaming<TelemetryCommand>) -> Settings {
     let frame = timeout(Duration::from_secs(10), stream.message()).await.expect("an answer comes");
     let frame = frame.expect("the stream is well").expect("the stream goes on");
     assert_eq!(code(frame.status.as_ref()), Code::Ok);

@@ -1,28 +1,35 @@
 //! Clients heard from lately: what they said about themselves and the stream that commands go
 //! out on. A session outlives its stream; it ends by silence or by the client's word.
 
+mod questions;
+mod session;
+
 use std::{
+    collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
-use centaur_apis::{
-    admin,
-    v2::{ClientType, Settings, TelemetryCommand, settings::PubSub},
-};
+use centaur_apis::{admin, v2::TelemetryCommand};
 use tokio::{sync::mpsc, time::Instant};
 use tonic::Status;
 
 use crate::{caller::Caller, shards::Shards};
+
+pub(crate) use questions::{Answer, Questions, Unanswered};
+pub(crate) use session::{Role, Session, Unheard, is_lite, kind_of};
 
 /// Clients known at once.
 const SESSIONS_MAX: usize = 100_000;
 
 /// The way to one open telemetry stream. Bounded; nobody waits for its reader.
 pub(crate) type Commands = mpsc::Sender<Result<TelemetryCommand, Status>>;
+
+/// A session and whose it is.
+type Named = (Box<str>, Arc<Session>);
 
 /// Every client heard from lately.
 #[derive(Debug)]
@@ -31,29 +38,6 @@ pub(crate) struct Sessions {
     started: Instant,
     streams: AtomicU64,
     count: AtomicUsize,
-}
-
-/// One client. Touching it costs a few loads and stores.
-#[derive(Debug)]
-pub(crate) struct Session {
-    seen_ms: AtomicU64,
-    /// Last heartbeat or receive; 0: none yet.
-    active_ms: AtomicU64,
-    /// It may hold leases, so the stores want to hear about it.
-    receives: AtomicBool,
-    about: Mutex<About>,
-}
-
-#[derive(Debug, Default)]
-struct About {
-    kind: ClientType,
-    group: String,
-    settings: Option<Settings>,
-    language: String,
-    version: String,
-    address: String,
-    /// The newest stream and its number.
-    stream: Option<(u64, Commands)>,
 }
 
 /// What a request says about its client's life.
@@ -110,7 +94,7 @@ impl Sessions {
     /// Forgets the clients that were silent for `expiry` and names those that may hold leases.
     pub(crate) fn expire(&self, now: Instant, expiry: Duration) -> Vec<Box<str>> {
         let oldest_ms = self.ms(now).saturating_sub(millis(expiry));
-        let gone = self.by_client.extract(|session| session.seen_ms.load(Ordering::Relaxed) >= oldest_ms);
+        let gone = self.by_client.extract(|session| session.seen_ms() >= oldest_ms);
         self.count.fetch_sub(gone.len(), Ordering::Relaxed);
         let held = |(client, session): (Box<str>, Arc<Session>)| session.receives().then_some(client);
         gone.into_iter().filter_map(held).collect()
@@ -121,7 +105,7 @@ impl Sessions {
         let since_ms = self.ms(since);
         let mut alive = Vec::new();
         self.by_client.for_each(|client, session| {
-            if session.receives() && session.seen_ms.load(Ordering::Relaxed) >= since_ms {
+            if session.receives() && session.seen_ms() >= since_ms {
                 alive.push(client.to_owned());
             }
         });
@@ -130,6 +114,42 @@ impl Sessions {
 
     pub(crate) fn count(&self) -> usize {
         self.count.load(Ordering::Relaxed)
+    }
+
+    /// Whether a client that can be told something has this role.
+    pub(crate) fn has(&self, role: Role) -> bool {
+        self.by_client.any(|session| session.has(role))
+    }
+
+    /// The clients that can be told something and produce to these topics, by topic; in the order
+    /// of their ids.
+    pub(crate) fn producers(&self, topics: &[String]) -> HashMap<String, Vec<Arc<Session>>> {
+        let mut found: HashMap<&String, Vec<Named>> = HashMap::new();
+        self.by_client.for_each(|client, session| {
+            if !session.has(Role::Producer) {
+                return;
+            }
+            for topic in topics.iter().filter(|topic| session.publishes(topic)) {
+                found.entry(topic).or_default().push((client.into(), session.clone()));
+            }
+        });
+        let in_order = |(topic, mut sessions): (&String, Vec<Named>)| {
+            sessions.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+            (topic.clone(), sessions.into_iter().map(|(_, session)| session).collect())
+        };
+        found.into_iter().map(in_order).collect()
+    }
+
+    /// Those of these clients that can be told something; of all when none is named.
+    pub(crate) fn reachable(&self, clients: &[String]) -> Vec<Arc<Session>> {
+        let mut found = Vec::new();
+        if clients.is_empty() {
+            self.by_client.for_each(|_, session| found.push(session.clone()));
+        } else {
+            found.extend(clients.iter().filter_map(|client| self.find(client)));
+        }
+        found.retain(|session| session.has_stream());
+        found
     }
 
     /// A number for a stream just opened; later ones are higher.
@@ -151,145 +171,13 @@ impl Sessions {
     }
 }
 
-impl Session {
-    fn new(caller: &Caller<'_>) -> Self {
-        let about = About {
-            language: caller.language.to_owned(),
-            version: caller.version.to_owned(),
-            address: caller.peer.map(|peer| peer.to_string()).unwrap_or_default(),
-            ..About::default()
-        };
-        Self {
-            seen_ms: AtomicU64::new(0),
-            active_ms: AtomicU64::new(0),
-            receives: AtomicBool::new(false),
-            about: Mutex::new(about),
-        }
-    }
-
-    fn touch(&self, now_ms: u64, sign: Sign) {
-        self.seen_ms.store(now_ms, Ordering::Relaxed);
-        if sign != Sign::Seen {
-            self.active_ms.store(now_ms, Ordering::Relaxed);
-        }
-        // Read before writing: the line stays shared between cores once it is set.
-        if sign == Sign::Receives && !self.receives() {
-            self.receives.store(true, Ordering::Relaxed);
-        }
-    }
-
-    fn receives(&self) -> bool {
-        self.receives.load(Ordering::Relaxed)
-    }
-
-    /// Whether a heartbeat or a receive was seen.
-    pub(crate) fn was_active(&self) -> bool {
-        self.active_ms.load(Ordering::Relaxed) > 0
-    }
-
-    /// What kind of client it is; unspecified as long as it did not say.
-    pub(crate) fn kind(&self) -> ClientType {
-        self.about().kind
-    }
-
-    /// Takes what a heartbeat says of a client that sent no settings.
-    pub(crate) fn introduce(&self, kind: ClientType, group: &str) {
-        let mut about = self.about();
-        if about.settings.is_none() {
-            about.kind = kind;
-            group.clone_into(&mut about.group);
-        }
-    }
-
-    /// Keeps the client's settings and makes `commands` its stream, unless a newer one is open.
-    pub(crate) fn settle(&self, settings: Settings, stream: u64, commands: &Commands) {
-        let mut about = self.about();
-        about.kind = kind_of(&settings);
-        about.group = match &settings.pub_sub {
-            Some(PubSub::Subscription(s)) => s.group.as_ref().map(|g| g.name.clone()).unwrap_or_default(),
-            _ => String::new(),
-        };
-        about.settings = Some(settings);
-        if about.stream.as_ref().is_none_or(|(bound, _)| *bound <= stream) {
-            about.stream = Some((stream, commands.clone()));
-        }
-    }
-
-    /// Lets go of a stream that ended.
-    pub(crate) fn unbind(&self, stream: u64) {
-        let mut about = self.about();
-        about.stream.take_if(|(bound, _)| *bound == stream);
-    }
-
-    /// Sends a command on the newest stream; false when there is none or its reader is too slow.
-    pub(crate) fn command(&self, command: TelemetryCommand) -> bool {
-        match &self.about().stream {
-            Some((_, commands)) => commands.try_send(Ok(command)).is_ok(),
-            None => false,
-        }
-    }
-
-    /// How long the client waits for an answer beyond its polling time, if it said so.
-    pub(crate) fn request_timeout(&self) -> Option<Duration> {
-        let about = self.about();
-        let timeout = about.settings.as_ref()?.request_timeout.as_ref()?;
-        Duration::try_from(*timeout).ok()
-    }
-
-    fn describe(&self, id: &str, now_ms: u64) -> admin::Client {
-        let about = self.about();
-        let topics = match about.settings.as_ref().and_then(|s| s.pub_sub.as_ref()) {
-            Some(PubSub::Publishing(p)) => p.topics.iter().map(|t| t.name.clone()).collect(),
-            Some(PubSub::Subscription(s)) => {
-                s.subscriptions.iter().filter_map(|s| s.topic.as_ref()).map(|t| t.name.clone()).collect()
-            }
-            None => Vec::new(),
-        };
-        admin::Client {
-            id: id.to_owned(),
-            kind: kind_name(about.kind).to_owned(),
-            group: about.group.clone(),
-            topics,
-            language: about.language.clone(),
-            version: about.version.clone(),
-            address: about.address.clone(),
-            last_seen_ms_ago: now_ms.saturating_sub(self.seen_ms.load(Ordering::Relaxed)),
-        }
-    }
-
-    fn about(&self) -> MutexGuard<'_, About> {
-        self.about.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What kind of client these settings are of; told by their content when they do not say.
-fn kind_of(settings: &Settings) -> ClientType {
-    match (settings.client_type(), &settings.pub_sub) {
-        (ClientType::Unspecified, Some(PubSub::Publishing(_))) => ClientType::Producer,
-        (ClientType::Unspecified, Some(PubSub::Subscription(_))) => ClientType::SimpleConsumer,
-        (said, _) => said,
-    }
-}
-
-fn kind_name(kind: ClientType) -> &'static str {
-    match kind {
-        ClientType::Unspecified => "unknown",
-        ClientType::Producer => "producer",
-        ClientType::PushConsumer => "push consumer",
-        ClientType::SimpleConsumer => "simple consumer",
-        ClientType::PullConsumer => "pull consumer",
-        ClientType::LitePushConsumer => "lite push consumer",
-        ClientType::LiteSimpleConsumer => "lite simple consumer",
-    }
-}
-
 fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
 mod tests {
-    use centaur_apis::v2::{Publishing, Resource};
+    use centaur_apis::v2::{ClientType, Publishing, Resource, Settings, Subscription, settings::PubSub};
 
     use super::*;
 
@@ -321,17 +209,18 @@ mod tests {
         let session = sessions.enter(&caller("c"), Sign::Seen).expect("room");
         let (old, mut old_end) = mpsc::channel(4);
         let (new, mut new_end) = mpsc::channel(1);
-        assert!(!session.command(TelemetryCommand::default()), "no stream yet");
+        let tell = || session.command(TelemetryCommand::default());
+        assert_eq!(tell(), Err(Unheard::NoStream), "no stream yet");
         session.settle(Settings::default(), 1, &old);
         session.settle(Settings::default(), 2, &new);
         session.settle(Settings::default(), 1, &old);
-        assert!(session.command(TelemetryCommand::default()));
+        assert_eq!(tell(), Ok(()));
         assert!(new_end.try_recv().is_ok() && old_end.try_recv().is_err());
         session.unbind(1);
-        assert!(session.command(TelemetryCommand::default()), "closing the older changes nothing");
-        assert!(!session.command(TelemetryCommand::default()), "a full stream is not waited for");
+        assert_eq!(tell(), Ok(()), "closing the older changes nothing");
+        assert_eq!(tell(), Err(Unheard::Full), "a full stream is not waited for");
         session.unbind(2);
-        assert!(!session.command(TelemetryCommand::default()));
+        assert_eq!(tell(), Err(Unheard::NoStream));
     }
 
     #[test]
@@ -349,5 +238,54 @@ mod tests {
         let listed = sessions.list(Instant::now()).remove(0);
         assert_eq!((listed.kind.as_str(), listed.group.as_str()), ("producer", ""));
         assert_eq!(listed.topics, ["orders"]);
+    }
+
+    fn producer(topic: &str) -> Settings {
+        let topic = Resource { name: topic.into(), ..Default::default() };
+        let publishing = Publishing { topics: vec![topic], ..Default::default() };
+        Settings { pub_sub: Some(PubSub::Publishing(publishing)), ..Default::default() }
+    }
+
+    #[test]
+    fn producers_are_found_by_what_they_named_and_what_they_sent() {
+        let sessions = Sessions::new();
+        let (stream, _end) = mpsc::channel(1);
+        let enter = |client| sessions.enter(&caller(client), Sign::Seen).expect("room");
+        enter("b").settle(producer("orders"), 0, &stream);
+        enter("a").settle(producer("orders"), 1, &stream);
+        enter("silent").produces("orders");
+        assert!(sessions.has(Role::Producer) && !sessions.has(Role::Lite));
+        let c = enter("c");
+        c.settle(producer("invoices"), 2, &stream);
+        c.produces("orders");
+        let topics = ["orders", "invoices", "unknown"].map(str::to_owned);
+        let found = sessions.producers(&topics);
+        let count = |topic: &str| found.get(topic).map_or(0, Vec::len);
+        assert_eq!(topics.each_ref().map(|topic| count(topic)), [3, 1, 0], "one has no stream");
+        assert!(Arc::ptr_eq(&found["orders"][1], &enter("b")), "in order");
+        c.unbind(2);
+        assert!(!sessions.producers(&topics).contains_key("invoices"), "its stream ended");
+        assert_eq!(sessions.reachable(&[]).len(), 2);
+        assert_eq!(sessions.reachable(&["a".into(), "c".into(), "nobody".into()]).len(), 1);
+    }
+
+    #[test]
+    fn only_who_says_so_is_told_of_lite_topics() {
+        let sessions = Sessions::new();
+        let session = sessions.enter(&caller("c"), Sign::Seen).expect("room");
+        let (stream, _end) = mpsc::channel(1);
+        let settings = |kind: ClientType| Settings {
+            client_type: Some(kind.into()),
+            pub_sub: Some(PubSub::Subscription(Subscription::default())),
+            ..Default::default()
+        };
+        session.settle(settings(ClientType::PushConsumer), 0, &stream);
+        assert!(!session.has(Role::Lite));
+        for kind in [ClientType::LitePushConsumer, ClientType::LiteSimpleConsumer] {
+            session.settle(settings(kind), 0, &stream);
+            assert!(session.has(Role::Lite));
+        }
+        session.unbind(0);
+        assert!(!session.has(Role::Lite));
     }
 }

@@ -1,0 +1,71 @@
+//! Delayed messages: delivered at their time, or taken back before it.
+
+use std::time::SystemTime;
+
+use centaur_apis::{log::TopicType, v2::*};
+
+use super::{broker::Broker, client::*};
+
+/// What a busy machine may add to the two seconds of the contract, in seconds.
+const SLACK: f64 = 1.0;
+
+fn delayed(topic: &str, id: &str, due: prost_types::Timestamp) -> Message {
+    message_with(topic, id, |system| system.delivery_timestamp = Some(due))
+}
+
+/// Seconds from then to now.
+fn since(at: prost_types::Timestamp) -> f64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs_f64();
+    now - at.seconds as f64 - f64::from(at.nanos) / 1e9
+}
+
+// 84
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delayed_message_comes_at_its_time_and_a_recalled_one_never() {
+    let broker = Broker::shared().await;
+    let name = "delayed";
+    broker.typed_topic(name, TopicType::Delay).await;
+    let client = broker.client(name).await;
+    let due = prost_types::Timestamp { nanos: 250_000_000, ..in_seconds(3) };
+    let recalled = client.store(vec![delayed(name, "recalled", due)]).await.remove(0);
+    let kept = client.store(vec![delayed(name, "kept", due)]).await.remove(0);
+    assert!(!recalled.recall_handle.is_empty() && recalled.recall_handle != kept.recall_handle);
+    let answer = client.recall(name, &recalled.recall_handle).await;
+    assert_eq!((code(&answer.status), answer.message_id.as_str()), (Code::Ok, "recalled"));
+
+    let request = ReceiveMessageRequest { long_polling_timeout: Some(seconds(20)), ..receive(name, name) };
+    let received = client.receive(request).await;
+    let late = since(due);
+    assert_eq!(received.ids(), ["kept"]);
+    assert!((0.0..2.0 + SLACK).contains(&late), "{late} s after its time");
+    let system = system(&received.messages[0]);
+    assert_eq!((system.message_type(), system.delivery_attempt), (MessageType::Delay, Some(1)));
+    assert_eq!(system.delivery_timestamp, Some(due));
+    assert_eq!(client.receive(receive(name, name)).await.code(), Code::MessageNotFound);
+    assert_eq!(code(&client.recall(name, &kept.recall_handle).await.status), Code::NotFound, "too late");
+}
+
+// Of the contract's section 13.2
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recall_that_cannot_be_is_refused() {
+    let broker = Broker::shared().await;
+    broker.typed_topic("recall", TopicType::Mixed).await;
+    broker.typed_topic("recall-other", TopicType::Delay).await;
+    broker.topic("recall-plain").await;
+    let client = broker.client("recall").await;
+    let entry = client.store(vec![delayed("recall", "1", in_seconds(600))]).await.remove(0);
+    for (topic, handle, expected) in [
+        ("recall", "garbage", Code::BadRequest),
+        ("recall", "", Code::BadRequest),
+        ("recall-other", entry.recall_handle.as_str(), Code::BadRequest),
+        ("recall-plain", entry.recall_handle.as_str(), Code::MessagePropertyConflictWithType),
+        ("recall-nowhere", entry.recall_handle.as_str(), Code::TopicNotFound),
+        ("recall", entry.recall_handle.as_str(), Code::Ok),
+    ] {
+        let answer = client.recall(topic, handle).await;
+        assert_eq!(code(&answer.status), expected, "{topic} {handle:?}: {answer:?}");
+    }
+    let batch = vec![delayed("recall", "2", in_seconds(600)), delayed("recall", "3", in_seconds(600))];
+    let entries = client.store(batch).await;
+    assert!(entries.iter().all(|entry| entry.recall_handle.is_empty()), "{entries:?}");
+}

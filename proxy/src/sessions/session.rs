@@ -1,0 +1,259 @@
+//! One client: when it was heard from, what it said of itself, and how it can be told something.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use centaur_apis::{
+    admin,
+    v2::{ClientType, Settings, TelemetryCommand, settings::PubSub},
+};
+use tokio::sync::mpsc::error::TrySendError;
+
+use super::{Commands, Sign};
+use crate::caller::Caller;
+
+/// Topics of half messages remembered of one client, beside those its settings name.
+const HALF_TOPICS_MAX: usize = 256;
+
+/// One client. Touching it costs a few loads and stores.
+#[derive(Debug)]
+pub(crate) struct Session {
+    seen_ms: AtomicU64,
+    /// Last heartbeat or receive; 0: none yet.
+    active_ms: AtomicU64,
+    /// It may hold leases, so the stores want to hear about it.
+    receives: AtomicBool,
+    /// Bits of its roles, of no account without an open stream.
+    roles: AtomicU8,
+    about: Mutex<About>,
+}
+
+#[derive(Debug, Default)]
+struct About {
+    kind: ClientType,
+    group: String,
+    settings: Option<Settings>,
+    language: String,
+    version: String,
+    address: String,
+    /// Where it sent half messages.
+    half_topics: BTreeSet<String>,
+    /// The newest stream and its number.
+    stream: Option<(u64, Commands)>,
+}
+
+/// What a client with an open stream may be told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Role {
+    /// Transactions: it produces.
+    Producer = 1,
+    /// Lite topics: it said that it is of a lite kind. Others must not hear of them: some crash.
+    Lite = 2,
+}
+
+/// Why a client was not told something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unheard {
+    /// No stream of it is open.
+    NoStream,
+    /// It does not read what it was told before.
+    Full,
+}
+
+impl Session {
+    pub(super) fn new(caller: &Caller<'_>) -> Self {
+        let about = About {
+            language: caller.language.to_owned(),
+            version: caller.version.to_owned(),
+            address: caller.peer.map(|peer| peer.to_string()).unwrap_or_default(),
+            ..About::default()
+        };
+        Self {
+            seen_ms: AtomicU64::new(0),
+            active_ms: AtomicU64::new(0),
+            receives: AtomicBool::new(false),
+            roles: AtomicU8::new(0),
+            about: Mutex::new(about),
+        }
+    }
+
+    pub(super) fn touch(&self, now_ms: u64, sign: Sign) {
+        self.seen_ms.store(now_ms, Ordering::Relaxed);
+        if sign != Sign::Seen {
+            self.active_ms.store(now_ms, Ordering::Relaxed);
+        }
+        // Read before writing: the line stays shared between cores once it is set.
+        if sign == Sign::Receives && !self.receives() {
+            self.receives.store(true, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn receives(&self) -> bool {
+        self.receives.load(Ordering::Relaxed)
+    }
+
+    /// When it was last heard from, ms since the start.
+    pub(super) fn seen_ms(&self) -> u64 {
+        self.seen_ms.load(Ordering::Relaxed)
+    }
+
+    /// Whether a heartbeat or a receive was seen.
+    pub(crate) fn was_active(&self) -> bool {
+        self.active_ms.load(Ordering::Relaxed) > 0
+    }
+
+    /// What kind of client it is; unspecified as long as it did not say.
+    pub(crate) fn kind(&self) -> ClientType {
+        self.about().kind
+    }
+
+    /// Takes what a heartbeat says of a client that sent no settings.
+    pub(crate) fn introduce(&self, kind: ClientType, group: &str) {
+        let mut about = self.about();
+        if about.settings.is_none() {
+            about.kind = kind;
+            group.clone_into(&mut about.group);
+        }
+    }
+
+    /// Keeps the client's settings and makes `commands` its stream, unless a newer one is open.
+    pub(crate) fn settle(&self, settings: Settings, stream: u64, commands: &Commands) {
+        let mut about = self.about();
+        about.kind = kind_of(&settings);
+        about.group = match &settings.pub_sub {
+            Some(PubSub::Subscription(s)) => s.group.as_ref().map(|g| g.name.clone()).unwrap_or_default(),
+            _ => String::new(),
+        };
+        about.settings = Some(settings);
+        if about.stream.as_ref().is_none_or(|(bound, _)| *bound <= stream) {
+            about.stream = Some((stream, commands.clone()));
+        }
+        self.roles.store(about.roles(), Ordering::Relaxed);
+    }
+
+    /// Lets go of a stream that ended.
+    pub(crate) fn unbind(&self, stream: u64) {
+        let mut about = self.about();
+        about.stream.take_if(|(bound, _)| *bound == stream);
+        self.roles.store(about.roles(), Ordering::Relaxed);
+    }
+
+    /// Notes that the client sent a half message to a topic.
+    pub(crate) fn produces(&self, topic: &str) {
+        let mut about = self.about();
+        if !about.half_topics.contains(topic) && about.half_topics.len() < HALF_TOPICS_MAX {
+            about.half_topics.insert(topic.to_owned());
+        }
+        self.roles.store(about.roles(), Ordering::Relaxed);
+    }
+
+    /// Whether the client can be told something and has this role.
+    pub(crate) fn has(&self, role: Role) -> bool {
+        self.roles.load(Ordering::Relaxed) & role as u8 != 0
+    }
+
+    /// Whether its settings name the topic, or it sent half messages to it.
+    pub(super) fn publishes(&self, topic: &str) -> bool {
+        let about = self.about();
+        let names_it = match about.settings.as_ref().and_then(|settings| settings.pub_sub.as_ref()) {
+            Some(PubSub::Publishing(publishing)) => publishing.topics.iter().any(|named| named.name == topic),
+            Some(PubSub::Subscription(_)) | None => false,
+        };
+        names_it || about.half_topics.contains(topic)
+    }
+
+    /// Whether there is a way to tell it something.
+    pub(crate) fn has_stream(&self) -> bool {
+        self.about().stream.is_some()
+    }
+
+    /// Sends a command on the newest stream; waits for nobody.
+    pub(crate) fn command(&self, command: TelemetryCommand) -> Result<(), Unheard> {
+        match &self.about().stream {
+            Some((_, commands)) => commands.try_send(Ok(command)).map_err(|error| match error {
+                TrySendError::Full(_) => Unheard::Full,
+                TrySendError::Closed(_) => Unheard::NoStream,
+            }),
+            None => Err(Unheard::NoStream),
+        }
+    }
+
+    /// How long the client waits for an answer beyond its polling time, if it said so.
+    pub(crate) fn request_timeout(&self) -> Option<Duration> {
+        let about = self.about();
+        let timeout = about.settings.as_ref()?.request_timeout.as_ref()?;
+        Duration::try_from(*timeout).ok()
+    }
+
+    pub(super) fn describe(&self, id: &str, now_ms: u64) -> admin::Client {
+        let about = self.about();
+        let topics = match about.settings.as_ref().and_then(|s| s.pub_sub.as_ref()) {
+            Some(PubSub::Publishing(p)) => p.topics.iter().map(|t| t.name.clone()).collect(),
+            Some(PubSub::Subscription(s)) => {
+                s.subscriptions.iter().filter_map(|s| s.topic.as_ref()).map(|t| t.name.clone()).collect()
+            }
+            None => Vec::new(),
+        };
+        admin::Client {
+            id: id.to_owned(),
+            kind: kind_name(about.kind).to_owned(),
+            group: about.group.clone(),
+            topics,
+            language: about.language.clone(),
+            version: about.version.clone(),
+            address: about.address.clone(),
+            last_seen_ms_ago: now_ms.saturating_sub(self.seen_ms.load(Ordering::Relaxed)),
+        }
+    }
+
+    fn about(&self) -> MutexGuard<'_, About> {
+        self.about.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl About {
+    fn roles(&self) -> u8 {
+        let publishes = self.settings.as_ref().is_some_and(|s| matches!(s.pub_sub, Some(PubSub::Publishing(_))));
+        let mut roles = 0;
+        if self.stream.is_some() && (publishes || !self.half_topics.is_empty()) {
+            roles |= Role::Producer as u8;
+        }
+        if self.stream.is_some() && is_lite(self.kind) {
+            roles |= Role::Lite as u8;
+        }
+        roles
+    }
+}
+
+/// Whether clients of this kind consume lite topics.
+pub(crate) fn is_lite(kind: ClientType) -> bool {
+    matches!(kind, ClientType::LitePushConsumer | ClientType::LiteSimpleConsumer)
+}
+
+/// What kind of client these settings are of; told by their content when they do not say.
+pub(crate) fn kind_of(settings: &Settings) -> ClientType {
+    match (settings.client_type(), &settings.pub_sub) {
+        (ClientType::Unspecified, Some(PubSub::Publishing(_))) => ClientType::Producer,
+        (ClientType::Unspecified, Some(PubSub::Subscription(_))) => ClientType::SimpleConsumer,
+        (said, _) => said,
+    }
+}
+
+fn kind_name(kind: ClientType) -> &'static str {
+    match kind {
+        ClientType::Unspecified => "unknown",
+        ClientType::Producer => "producer",
+        ClientType::PushConsumer => "push consumer",
+        ClientType::SimpleConsumer => "simple consumer",
+        ClientType::PullConsumer => "pull consumer",
+        ClientType::LitePushConsumer => "lite push consumer",
+        ClientType::LiteSimpleConsumer => "lite simple consumer",
+    }
+}
