@@ -107,9 +107,11 @@ impl Machine {
             last_stored_ms: ends.last_stored_ms,
         };
         let readers = topic.readers.iter().filter_map(|group| self.state.groups.get(*group));
+        // Lite topics are too many for one answer: they are listed by pages.
+        let queues = if topic.is_lite() { &[] } else { topic.queues.as_slice() };
         Ok(DescribeTopicResponse {
             topic: Some(topic.settings.clone()),
-            queues: (0..).zip(&topic.queues).map(queue_state).collect(),
+            queues: (0..).zip(queues).map(queue_state).collect(),
             groups: readers.map(|group| group.name.clone()).collect(),
         })
     }
@@ -244,10 +246,12 @@ impl Machine {
         let topic = self.state.topics.get(reader.topic)?;
         let subscription = self.state.pop.get(reader)?;
         let name = topic.settings.name.clone();
-        let places = topic.queues.iter().zip(&subscription.cursors);
-        let mut queues: Vec<QueueProgress> = (0..)
-            .zip(places)
-            .map(|(queue, (ends, cursor))| queue_progress(subscription, queue, *ends, cursor, self.now_ms))
+        let ends = |queue: u32| topic.queues.get(queue as usize);
+        let places = subscription.cursors.iter().filter_map(|(queue, cursor)| Some((queue, cursor, ends(queue)?)));
+        // Of lite topics, those with nothing to consume are left out.
+        let wanted = places.filter(|(_, cursor, ends)| !topic.is_lite() || cursor.floor() < ends.end);
+        let mut queues: Vec<QueueProgress> = wanted
+            .map(|(queue, cursor, ends)| queue_progress(subscription, queue, *ends, cursor, self.now_ms))
             .collect();
         let mut total = Backlog::default();
         for queue in &mut queues {
