@@ -13,7 +13,7 @@ use super::{
     super::{Machine, produce::topic_not_found},
     groups::not_a_lite_topic,
 };
-use crate::state::topics::Topic;
+use crate::state::{index::QueueKey, topics::Topic};
 
 /// Lite topics of one store.
 const LITE_TOPICS_MAX: usize = 1_000_000;
@@ -38,8 +38,7 @@ const LISTED_MAX: usize = 10_000;
 #[derive(Default)]
 pub struct Sweep {
     pub due_ms: u64,
-    /// Topic and queue.
-    next: (u32, u32),
+    next: Option<QueueKey>,
 }
 
 impl Machine {
@@ -102,41 +101,39 @@ impl Machine {
     /// Deletes lite topics without new messages, a part of them at a time.
     pub(super) fn sweep_lite_topics(&mut self) {
         let (old, next) = self.find_old();
-        for &(topic, queue) in &old {
+        for &key in &old {
             if self.make_room(DELETED_BYTES).is_err() {
                 break;
             }
-            self.delete_lite_topic(topic, queue);
+            self.delete_lite_topic(key);
         }
         if !old.is_empty() {
             tracing::info!(lite_topics = old.len(), "lite topics without new messages deleted");
         }
-        self.lite.sweep = match next {
-            Some(next) => Sweep { due_ms: self.now_ms + TURN_MS, next },
-            None => Sweep { due_ms: self.now_ms + SWEEP_MS, ..Sweep::default() },
-        };
+        let wait_ms = if next.is_some() { TURN_MS } else { SWEEP_MS };
+        self.lite.sweep = Sweep { due_ms: self.now_ms + wait_ms, next };
     }
 
     /// Lite topics to delete, and where to go on.
-    fn find_old(&self) -> (Vec<(u32, u32)>, Option<(u32, u32)>) {
+    fn find_old(&self) -> (Vec<QueueKey>, Option<QueueKey>) {
         let mut old = Vec::new();
         let mut looked_at = 0;
-        let (first_topic, first_queue) = self.lite.sweep.next;
-        for (id, names) in self.state.lite.topics().filter(|(id, _)| *id >= first_topic) {
+        let first = self.lite.sweep.next.unwrap_or(QueueKey { topic: 0, queue: 0 });
+        for (id, names) in self.state.lite.topics().filter(|(id, _)| *id >= first.topic) {
             let Some(topic) = self.state.topics.get(id) else { continue };
             let expiry_ms = topic.settings.lite_expiry_ms.max(self.config.lite_expiry_min_ms);
             if topic.settings.lite_expiry_ms == 0 {
                 continue;
             }
-            let from = if id == first_topic { first_queue } else { 0 };
+            let from = if id == first.topic { first.queue } else { 0 };
             for (queue, lite) in names.iter_from(from) {
                 looked_at += 1;
                 if looked_at > LOOKED_AT_MAX || old.len() == DELETED_MAX {
-                    return (old, Some((id, queue)));
+                    return (old, Some(QueueKey { topic: id, queue }));
                 }
                 let written_ms = topic.queues.get(queue as usize).map_or(0, |queue| queue.last_stored_ms);
                 if written_ms.max(lite.created_ms).saturating_add(expiry_ms) < self.now_ms {
-                    old.push((id, queue));
+                    old.push(QueueKey { topic: id, queue });
                 }
             }
         }
@@ -144,7 +141,7 @@ impl Machine {
     }
 
     /// Deletes one lite topic; who was subscribed to it is told.
-    fn delete_lite_topic(&mut self, topic: u32, queue: u32) {
+    fn delete_lite_topic(&mut self, QueueKey { topic, queue }: QueueKey) {
         let Some(name) = self.state.lite.names(topic).and_then(|names| names.get(queue)).map(|lite| lite.name.clone())
         else {
             return;

@@ -15,31 +15,31 @@ fn state(wildcard: bool) -> State {
     let mut state = State::default();
     let topic =
         Topic { id: TOPIC, name: "chats".to_owned(), queues: 4, r#type: TopicType::Lite.into(), ..Default::default() };
-    apply(&mut state, Event::TopicSet(topic));
+    apply(&mut state, &Event::TopicSet(topic));
     let lite = centaur_apis::log::Lite { topic: "chats".to_owned(), wildcard, ..Default::default() };
     apply(
         &mut state,
-        Event::GroupSet(Group { id: GROUP, name: "bots".to_owned(), lite: Some(lite), ..Default::default() }),
+        &Event::GroupSet(Group { id: GROUP, name: "bots".to_owned(), lite: Some(lite), ..Default::default() }),
     );
     state
 }
 
-fn apply(state: &mut State, event: Event) {
-    state.apply_event(&event, false);
+fn apply(state: &mut State, event: &Event) {
+    state.apply_event(event, false);
 }
 
 fn name_queue(state: &mut State, queue: u32, name: &str) {
-    apply(state, Event::LiteTopicSet(LiteTopicSet { topic: TOPIC, queue, name: name.to_owned(), at_ms: 5 }));
+    apply(state, &Event::LiteTopicSet(LiteTopicSet { topic: TOPIC, queue, name: name.to_owned(), at_ms: 5 }));
 }
 
 fn unname(state: &mut State, queue: u32) {
-    apply(state, Event::LiteTopicDeleted(LiteTopicDeleted { topic: TOPIC, queue }));
+    apply(state, &Event::LiteTopicDeleted(LiteTopicDeleted { topic: TOPIC, queue }));
 }
 
 fn subscribe(state: &mut State, client: &str, added: &[u32], barred: &[u32]) {
     apply(
         state,
-        Event::LiteSubscribed(LiteSubscribed {
+        &Event::LiteSubscribed(LiteSubscribed {
             group: GROUP,
             client: client.to_owned(),
             added: added.to_vec(),
@@ -51,7 +51,7 @@ fn subscribe(state: &mut State, client: &str, added: &[u32], barred: &[u32]) {
 
 fn put(state: &mut State, queue: u32, offset: u64) {
     let positions = vec![Position { queue, offset }];
-    apply(state, Event::CursorsSet(CursorsSet { group: GROUP, topic: TOPIC, positions }));
+    apply(state, &Event::CursorsSet(CursorsSet { group: GROUP, topic: TOPIC, positions }));
 }
 
 fn store(state: &mut State, queue: u32, lsn: u64) {
@@ -104,7 +104,7 @@ fn a_queue_used_again_goes_on_where_it_was_and_every_group_has_to_begin_anew() {
     subscribe(&mut state, "one", &[0, 1], &[]);
     subscribe(&mut state, "two", &[], &[0]);
     let leased = Leased { group: GROUP, topic: TOPIC, queue: 0, fetch_end: 1, offsets: vec![0], ..Default::default() };
-    apply(&mut state, Event::Leased(leased));
+    apply(&mut state, &Event::Leased(leased));
     unname(&mut state, 0);
     check_same(&state);
     let subscription = state.pop.get(READER).expect("there");
@@ -140,12 +140,12 @@ fn lite_topics_and_clients_go_with_their_topic_and_group() {
     let mut state = state(false);
     name_queue(&mut state, 0, "a");
     subscribe(&mut state, "one", &[0], &[]);
-    apply(&mut state, Event::GroupDeleted(GroupDeleted { id: GROUP }));
+    apply(&mut state, &Event::GroupDeleted(GroupDeleted { id: GROUP }));
     assert_eq!((state.lite.len(), state.lite.subscriptions()), (1, 0));
     let mut state = self::state(false);
     name_queue(&mut state, 0, "a");
     subscribe(&mut state, "one", &[0], &[]);
-    apply(&mut state, Event::TopicDeleted(TopicDeleted { id: TOPIC }));
+    apply(&mut state, &Event::TopicDeleted(TopicDeleted { id: TOPIC }));
     assert_eq!((state.lite.len(), state.lite.subscriptions(), state.lite.all_clients().count()), (0, 0, 0));
 }
 
