@@ -46,7 +46,6 @@ impl State {
             timers: Some(self.timers.to_snapshot()),
             lite_topics: self.lite.topics_to_snapshot(),
             lite_clients: self.lite.clients_to_snapshot(),
-            ..Default::default()
         }
     }
 

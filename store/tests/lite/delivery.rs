@@ -81,6 +81,33 @@ async fn a_message_without_attempts_left_leaves_its_lite_topic_and_the_next_one_
 }
 
 #[tokio::test]
+async fn a_dead_letter_goes_back_to_its_lite_topic() {
+    let mut bench = Bench::new().await;
+    bench.add("one", &["a"]).await;
+    let properties =
+        v2::SystemProperties { message_id: "1".to_owned(), lite_topic: Some("a".to_owned()), ..Default::default() };
+    let new = NewMessage {
+        lite_topic: "a".to_owned(),
+        properties: properties.encode_to_vec().into(),
+        ..message(TOPIC, "1", None, &[], vec![])
+    };
+    send(&mut bench.client, TOPIC, 0, new).await.expect("sent");
+    let taken = bench.pop("one", 1).await;
+    let dead = DeadLetterRequest {
+        group: GROUP.to_owned(),
+        topic: TOPIC.to_owned(),
+        handle: taken[0].handle.clone(),
+        ..Default::default()
+    };
+    bench.client.dead_letter(dead).await.expect("moved");
+    let redrive =
+        RedriveRequest { group: GROUP.to_owned(), places: vec![Place { queue: 0, offset: 0 }], dry_run: false };
+    let results = bench.client.redrive(redrive).await.expect("answered").into_inner().results;
+    assert_eq!((results[0].error.as_ref(), results[0].offset), (None, 1));
+    assert_eq!(bench.pop_ids("one").await, ["1"]);
+}
+
+#[tokio::test]
 async fn an_attempt_repeated_gets_the_same_messages() {
     let mut bench = Bench::new().await;
     bench.add("one", &["a"]).await;

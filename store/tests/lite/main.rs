@@ -12,17 +12,19 @@ mod subscriptions;
 
 use std::collections::BTreeMap;
 
+use centaur_apis::v2;
 use centaur_apis::{
     log::{Lite, TopicType},
     store::{
-        ChangeVisibilityRequest, DeleteTopicRequest, Delivery, DescribeGroupRequest, DescribeTopicRequest,
-        EndSessionRequest, ListLiteTopicsRequest, ListNoticesRequest, LiteOffset, LiteTopic, Mode, NewMessage, Notice,
-        PopRequest, PutGroupRequest, PutTopicRequest, QueryMessagesRequest, Reason, SyncLiteRequest, lite_offset::At,
-        query_messages_request::By, sync_lite_request::Action,
+        ChangeVisibilityRequest, DeadLetterRequest, DeleteTopicRequest, Delivery, DescribeGroupRequest,
+        DescribeTopicRequest, EndSessionRequest, ListLiteTopicsRequest, ListNoticesRequest, LiteOffset, LiteTopic,
+        Mode, NewMessage, Notice, Place, PopRequest, PutGroupRequest, PutTopicRequest, QueryMessagesRequest, Reason,
+        RedriveRequest, SyncLiteRequest, lite_offset::At, query_messages_request::By, sync_lite_request::Action,
     },
 };
 use centaur_store::{Config, Flush, Store};
 use harness::{Client, Hands, Medium, START_MS, UNLIMITED, ack, create_topic, message, message_id, reason, send};
+use prost::Message as _;
 use tempfile::TempDir;
 
 const TOPIC: &str = "chats";
