@@ -45,6 +45,8 @@ pub struct Config {
     pub transaction_discarded_ms: u64,
     /// Undecided transactions; more half messages are refused.
     pub transactions_max: usize,
+    /// A lite topic stays for so long after its last message at least, whatever its LITE topic says, ms.
+    pub lite_expiry_min_ms: u64,
     /// Cut the log where synced data is damaged, instead of refusing to start. Loses messages.
     pub salvage: bool,
 }
@@ -67,6 +69,7 @@ impl Default for Config {
             transaction_checks_max: 15,
             transaction_discarded_ms: 72 * 3_600_000,
             transactions_max: 1_000_000,
+            lite_expiry_min_ms: 15 * 60_000,
             salvage: false,
         }
     }

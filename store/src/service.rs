@@ -263,10 +263,6 @@ fn message_id(message: &Message) -> String {
     fields::text(&message.properties, system::MESSAGE_ID).unwrap_or_default().to_owned()
 }
 
-fn not_there() -> Error {
-    Error::new(Reason::Failed, "this store does not do that yet")
-}
-
 /// Takes a parked poll back when its caller goes away.
 struct CancelOnDrop<'a> {
     handle: &'a Handle,
@@ -381,12 +377,15 @@ impl store_server::Store for Service {
         Ok(Response::new(TakeChecksResponse { checks, due_topics: taken.due_topics }))
     }
 
-    async fn sync_lite(&self, _request: Request<SyncLiteRequest>) -> Answer<SyncLiteResponse> {
-        Err(not_there().into())
+    async fn sync_lite(&self, request: Request<SyncLiteRequest>) -> Answer<SyncLiteResponse> {
+        let request = request.into_inner();
+        let bytes = EVENT_BYTES * (1 + request.lite_topics.len());
+        self.run(bytes, move |machine| machine.sync_lite(&request).map(|()| SyncLiteResponse {})).await
     }
 
-    async fn list_notices(&self, _request: Request<ListNoticesRequest>) -> Answer<ListNoticesResponse> {
-        Err(not_there().into())
+    async fn list_notices(&self, request: Request<ListNoticesRequest>) -> Answer<ListNoticesResponse> {
+        let request = request.into_inner();
+        self.ask(move |machine| Ok(machine.list_notices(&request))).await
     }
 
     async fn read(&self, request: Request<ReadRequest>) -> Answer<ReadResponse> {
@@ -467,8 +466,9 @@ impl store_server::Store for Service {
         Ok(Response::new(response))
     }
 
-    async fn list_lite_topics(&self, _request: Request<ListLiteTopicsRequest>) -> Answer<ListLiteTopicsResponse> {
-        Err(not_there().into())
+    async fn list_lite_topics(&self, request: Request<ListLiteTopicsRequest>) -> Answer<ListLiteTopicsResponse> {
+        let request = request.into_inner();
+        self.ask(move |machine| machine.list_lite_topics(&request)).await
     }
 
     async fn put_topic(&self, request: Request<PutTopicRequest>) -> Answer<PutTopicResponse> {

@@ -1,7 +1,7 @@
 //! Polls that found nothing: parked until there is something for them, their deadline passes or
 //! their caller goes away.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use crate::state::pop::Reader;
 
@@ -14,27 +14,43 @@ pub const WAITERS_MAX: usize = 200_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WaiterId(pub u64);
 
+/// Polls that the same messages can be given to: those of one subscription, or in a lite group,
+/// whose clients consume different lite topics, those of one client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Line {
+    pub reader: Reader,
+    /// Hash of the client id; 0 when all clients stand in one line.
+    pub client: u64,
+}
+
+impl From<Reader> for Line {
+    fn from(reader: Reader) -> Self {
+        Self { reader, client: 0 }
+    }
+}
+
 /// One parked poll; `T` is what it asked for and how to answer it.
 #[derive(Debug)]
 struct Waiter<T> {
-    reader: Reader,
+    line: Line,
     deadline_ms: u64,
     /// Gone while the poll is being served.
     ask: Option<T>,
 }
 
-/// Every parked poll, in order of arrival within its subscription.
+/// Every parked poll, in order of arrival within its line.
 #[derive(Debug)]
 pub struct Waiters<T> {
     all: HashMap<WaiterId, Waiter<T>>,
-    by_reader: HashMap<Reader, VecDeque<WaiterId>>,
-    by_topic: HashMap<u32, HashSet<Reader>>,
+    lines: HashMap<Line, VecDeque<WaiterId>>,
+    /// How many there are, by topic and subscription.
+    by_topic: HashMap<u32, HashMap<Reader, usize>>,
     deadlines: BTreeSet<(u64, WaiterId)>,
 }
 
 impl<T> Default for Waiters<T> {
     fn default() -> Self {
-        Self { all: HashMap::new(), by_reader: HashMap::new(), by_topic: HashMap::new(), deadlines: BTreeSet::new() }
+        Self { all: HashMap::new(), lines: HashMap::new(), by_topic: HashMap::new(), deadlines: BTreeSet::new() }
     }
 }
 
@@ -44,7 +60,12 @@ impl<T> Waiters<T> {
     }
 
     pub fn of(&self, reader: Reader) -> usize {
-        self.by_reader.get(&reader).map_or(0, VecDeque::len)
+        self.by_topic.get(&reader.topic).and_then(|readers| readers.get(&reader)).copied().unwrap_or_default()
+    }
+
+    /// Whether anybody stands in a line.
+    pub fn has_some(&self, line: Line) -> bool {
+        self.lines.contains_key(&line)
     }
 
     /// Whether there is room for one more poll of this subscription.
@@ -53,10 +74,11 @@ impl<T> Waiters<T> {
     }
 
     /// Parks a poll behind those that wait already.
-    pub fn park(&mut self, id: WaiterId, reader: Reader, deadline_ms: u64, ask: T) {
-        self.all.insert(id, Waiter { reader, deadline_ms, ask: Some(ask) });
-        self.by_reader.entry(reader).or_default().push_back(id);
-        self.by_topic.entry(reader.topic).or_default().insert(reader);
+    pub fn park(&mut self, id: WaiterId, line: impl Into<Line>, deadline_ms: u64, ask: T) {
+        let line = line.into();
+        self.all.insert(id, Waiter { line, deadline_ms, ask: Some(ask) });
+        self.lines.entry(line).or_default().push_back(id);
+        *self.by_topic.entry(line.reader.topic).or_default().entry(line.reader).or_default() += 1;
         self.deadlines.insert((deadline_ms, id));
     }
 
@@ -64,7 +86,7 @@ impl<T> Waiters<T> {
     pub fn remove(&mut self, id: WaiterId) -> Option<T> {
         let waiter = self.all.remove(&id)?;
         self.deadlines.remove(&(waiter.deadline_ms, id));
-        if let Some(queue) = self.by_reader.get_mut(&waiter.reader) {
+        if let Some(queue) = self.lines.get_mut(&waiter.line) {
             // Polls mostly leave from the front; elsewhere the rest is short.
             if queue.front() == Some(&id) {
                 queue.pop_front();
@@ -72,16 +94,17 @@ impl<T> Waiters<T> {
                 queue.retain(|other| *other != id);
             }
             if queue.is_empty() {
-                self.forget(waiter.reader);
+                self.lines.remove(&waiter.line);
             }
         }
+        self.count_out(waiter.line.reader);
         waiter.ask
     }
 
-    /// Takes what the poll that has waited longest in a subscription asks for; it keeps its place
-    /// until it is removed, or gets its question back.
-    pub fn take_first(&mut self, reader: Reader) -> Option<(WaiterId, T)> {
-        let id = *self.by_reader.get(&reader)?.front()?;
+    /// Takes what the poll that has waited longest in a line asks for; it keeps its place until it is
+    /// removed, or gets its question back.
+    pub fn take_first(&mut self, line: impl Into<Line>) -> Option<(WaiterId, T)> {
+        let id = *self.lines.get(&line.into())?.front()?;
         let ask = self.all.get_mut(&id)?.ask.take()?;
         Some((id, ask))
     }
@@ -95,7 +118,7 @@ impl<T> Waiters<T> {
 
     /// Subscriptions of a topic that have a poll waiting.
     pub fn readers_of(&self, topic: u32) -> impl Iterator<Item = Reader> {
-        self.by_topic.get(&topic).into_iter().flatten().copied()
+        self.by_topic.get(&topic).into_iter().flat_map(HashMap::keys).copied()
     }
 
     /// When the next poll gives up.
@@ -112,17 +135,20 @@ impl<T> Waiters<T> {
     /// Takes every poll of the subscriptions that `which` names.
     pub fn take_where(&mut self, which: impl Fn(Reader) -> bool) -> Vec<T> {
         let ids: Vec<WaiterId> =
-            self.all.iter().filter(|(_, waiter)| which(waiter.reader)).map(|(id, _)| *id).collect();
+            self.all.iter().filter(|(_, waiter)| which(waiter.line.reader)).map(|(id, _)| *id).collect();
         ids.into_iter().filter_map(|id| self.remove(id)).collect()
     }
 
-    fn forget(&mut self, reader: Reader) {
-        self.by_reader.remove(&reader);
-        if let Some(readers) = self.by_topic.get_mut(&reader.topic) {
-            readers.remove(&reader);
-            if readers.is_empty() {
-                self.by_topic.remove(&reader.topic);
+    fn count_out(&mut self, reader: Reader) {
+        let Some(readers) = self.by_topic.get_mut(&reader.topic) else { return };
+        if let Some(count) = readers.get_mut(&reader) {
+            *count -= 1;
+            if *count == 0 {
+                readers.remove(&reader);
             }
+        }
+        if readers.is_empty() {
+            self.by_topic.remove(&reader.topic);
         }
     }
 }
@@ -148,6 +174,19 @@ mod tests {
         assert_eq!(waiters.readers_of(2).collect::<Vec<_>>(), [READER]);
         assert_eq!(waiters.remove(WaiterId(2)), Some(2));
         assert_eq!((waiters.len(), waiters.readers_of(2).count()), (0, 0));
+    }
+
+    #[test]
+    fn clients_of_a_lite_group_stand_in_lines_of_their_own() {
+        let line = |client| Line { reader: READER, client };
+        let mut waiters = Waiters::default();
+        waiters.park(WaiterId(1), line(7), 100, "seven");
+        waiters.park(WaiterId(2), line(8), 100, "eight");
+        assert_eq!((waiters.of(READER), waiters.take_first(READER)), (2, None));
+        assert_eq!(waiters.take_first(line(8)), Some((WaiterId(2), "eight")));
+        waiters.remove(WaiterId(2));
+        assert_eq!((waiters.has_some(line(7)), waiters.has_some(line(8))), (true, false));
+        assert_eq!(waiters.of(READER), 1);
     }
 
     #[test]

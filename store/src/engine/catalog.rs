@@ -122,6 +122,9 @@ impl Machine {
         };
         let before = Rules::of(&group);
         change_group(&mut group, request)?;
+        if let Some(lite) = &request.lite {
+            group.lite = Some(self.checked_binding(&group, lite)?);
+        }
         self.check_order_may_change(before, &group)?;
         self.check_space()?;
         self.commit(Event::GroupSet(group.clone()));

@@ -26,7 +26,7 @@ use crate::{
         pop::{Hold, Reader, Row, Subscription},
         select::{self, Candidates, HighestFirst, InTurn, Pick, Selection, Want},
     },
-    wait::WaiterId,
+    wait::{Line, WaiterId},
 };
 
 /// Messages of one answer.
@@ -45,6 +45,8 @@ const YOUNG_LOG_BYTES: u64 = 1 << 30;
 /// A poll: what is wanted, and who to tell.
 pub struct Ask {
     pub reader: Reader,
+    /// The line of its client when the group consumes lite topics.
+    pub lite: Option<Line>,
     pub filter: Filter,
     pub messages: usize,
     pub bytes: u64,
@@ -108,6 +110,11 @@ impl Drop for Granted {
 }
 
 impl Ask {
+    /// Where it stands while it waits.
+    fn line(&self) -> Line {
+        self.lite.unwrap_or_else(|| self.reader.into())
+    }
+
     /// Answers with a refusal.
     pub fn refuse(self, error: Error) {
         let _ = self.reply.send(Err(error));
@@ -120,15 +127,17 @@ impl Machine {
     /// `id` names the poll, should its caller take it back.
     pub fn pop(&mut self, id: WaiterId, request: &PopRequest, reply: oneshot::Sender<Result<Granted, Error>>) {
         let wait_ms = request.wait_ms;
-        let ask = match self.check_alive().and_then(|()| self.parse_ask(request)) {
-            Ok((reader, filter)) => Ask {
+        let client = hash64(request.client.as_bytes());
+        let ask = match self.check_alive().and_then(|()| self.parse_ask(request, client)) {
+            Ok((reader, lite, filter)) => Ask {
                 reader,
+                lite,
                 filter,
                 messages: request.messages_max.clamp(1, MESSAGES_MAX) as usize,
                 bytes: request.bytes_max,
                 invisible_ms: request.invisible_ms.min(INVISIBLE_MS_MAX),
                 session_bound: request.session_bound,
-                client: hash64(request.client.as_bytes()),
+                client,
                 attempt: attempt_hash(&request.client, &request.attempt),
                 reply,
             },
@@ -160,14 +169,19 @@ impl Machine {
             ));
         } else {
             let deadline = self.now_ms.saturating_add(wait_ms);
-            self.waiters.park(id, ask.reader, deadline, ask);
+            self.waiters.park(id, ask.line(), deadline, ask);
         }
     }
 
     /// Serves parked polls of a subscription until nothing is left for them.
     pub(super) fn serve_waiters(&mut self, reader: Reader) {
         self.bury_dead(reader);
-        while let Some((id, ask)) = self.waiters.take_first(reader) {
+        self.serve_line(reader.into());
+    }
+
+    /// Serves parked polls of one line until nothing is left for them.
+    pub(super) fn serve_line(&mut self, line: Line) {
+        while let Some((id, ask)) = self.waiters.take_first(line) {
             if ask.reply.is_closed() {
                 self.waiters.remove(id);
                 continue;
@@ -210,7 +224,13 @@ impl Machine {
 
     fn lease(&mut self, ask: &Ask) -> Result<Vec<Grant>, Error> {
         let reader = ask.reader;
-        self.start_reading(reader)?;
+        match ask.lite {
+            Some(line) => {
+                self.open_ring(line)?;
+                self.lite.dispatch.look_at_due(&self.state, &self.waiters, reader, self.now_ms);
+            }
+            None => self.start_reading(reader)?,
+        }
         if ask.attempt != 0
             && let Some(grants) = self.repeat(ask)
         {
@@ -221,8 +241,10 @@ impl Machine {
         // records of one answer find room in the slack.
         self.make_room(0)?;
         let selection = self.select(ask)?;
-        if selection.more {
-            self.runnable.insert(reader);
+        match ask.lite {
+            _ if !selection.more => {}
+            Some(line) => self.lite.dispatch.run_again(line),
+            None => drop(self.runnable.insert(reader)),
         }
         if selection.is_empty() {
             return Ok(Vec::new());
@@ -256,9 +278,17 @@ impl Machine {
             }
             None => log.read(entry.lsn, entry.length).map_or(true, |record| takes(want.filter, &record)),
         };
-        let selection =
-            select::select(reader, subscription, topic, &mut self.state.index, &want, candidates, &mut passes)
-                .map_err(|error| damaged(&error))?;
+        let index = &mut self.state.index;
+        let selected = match ask.lite {
+            None => select::select(reader, subscription, topic, index, &want, candidates, &mut passes),
+            Some(line) => match self.lite.dispatch.offers(line, &self.state.lite) {
+                None => Ok(Selection::default()),
+                Some(mut offers) => {
+                    select::select_lite(reader, subscription, topic, index, &want, &mut offers, &mut passes)
+                }
+            },
+        };
+        let selection = selected.map_err(|error| damaged(&error))?;
         if has_priorities && !selection.fresh.is_empty() {
             subscription.turn.shared = (subscription.turn.shared + shared_percent) % 100;
         }
@@ -327,7 +357,7 @@ impl Machine {
     }
 
     fn handle(&self, reader: Reader, queue: u32, offset: u64, generation: u32) -> ReceiptHandle {
-        let cursor = self.state.pop.get(reader).and_then(|s| s.cursors.get(queue as usize));
+        let cursor = self.state.pop.get(reader).and_then(|s| s.cursors.get(queue));
         ReceiptHandle {
             key_id: self.state.newest_handle_key().map_or(0, |(id, _)| id),
             store_group: self.store_group,
@@ -340,15 +370,16 @@ impl Machine {
         }
     }
 
-    fn parse_ask(&mut self, request: &PopRequest) -> Result<(Reader, Filter), Error> {
+    fn parse_ask(&mut self, request: &PopRequest, client: u64) -> Result<(Reader, Option<Line>, Filter), Error> {
         let filter = self.filters.parse(request.filter.as_ref())?;
         let topic = self.state.topics.named(&request.topic).ok_or_else(|| topic_not_found(&request.topic))?;
         if !topic.is_readable() {
             return Err(catalog::gives_no_messages(&topic.settings));
         }
         let topic = topic.settings.id;
-        let group = self.find_or_create_group(&request.group, request.create_group)?;
-        Ok((Reader { group, topic }, filter))
+        let group = self.find_or_create_reader(&request.group, topic, request.create_group)?;
+        let reader = Reader { group, topic };
+        Ok((reader, self.lite_line(reader, client)?, filter))
     }
 
     pub(super) fn find_or_create_group(&mut self, name: &str, create: bool) -> Result<u32, Error> {
@@ -374,20 +405,30 @@ impl Machine {
         if self.state.pop.get(reader).is_some_and(|subscription| subscription.started) {
             return Ok(());
         }
-        let end = self.log.next();
-        let Some(topic) = self.state.topics.get(reader.topic) else { return Ok(()) };
-        let queues = topic.queues.clone();
-        let mut positions = Vec::with_capacity(queues.len());
-        for (queue, ends) in (0..).zip(queues) {
-            let key = QueueKey { topic: reader.topic, queue };
-            let first = self.state.index.get(key, 0).map_err(|error| damaged(&error))?;
-            let young = ends.start == 0 && first.is_none_or(|entry| end.0 - entry.lsn.0.min(end.0) <= YOUNG_LOG_BYTES);
-            let offset = if young { 0 } else { ends.end.saturating_sub(1).max(ends.start) };
-            positions.push(Position { queue, offset });
+        // In a LITE topic a group begins with each subscription.
+        let Some(topic) = self.state.topics.get(reader.topic).filter(|topic| !topic.is_lite()) else { return Ok(()) };
+        let queues = u32::try_from(topic.queues.len()).unwrap_or(u32::MAX);
+        let mut positions = Vec::with_capacity(queues as usize);
+        for queue in 0..queues {
+            positions.push(Position { queue, offset: self.first_offset(reader.topic, queue)? });
         }
         self.make_room(positions.len() * POSITION_BYTES)?;
         self.commit(Event::CursorsSet(CursorsSet { group: reader.group, topic: reader.topic, positions }));
         Ok(())
+    }
+
+    /// Where a group begins in a queue that it has no place in.
+    pub(super) fn first_offset(&self, topic: u32, queue: u32) -> Result<u64, Error> {
+        let Some(known) = self.state.topics.get(topic) else { return Ok(0) };
+        let Some(ends) = known.queues.get(queue as usize) else { return Ok(0) };
+        // What the queue of a lite topic held before belonged to another one.
+        let names = self.state.lite.names(topic);
+        let base = names.and_then(|names| names.get(queue)).map_or(0, |lite| lite.base);
+        let first = self.state.index.get(QueueKey { topic, queue }, base).map_err(|error| damaged(&error))?;
+        let end = self.log.next();
+        let is_near = first.is_none_or(|entry| end.0 - entry.lsn.0.min(end.0) <= YOUNG_LOG_BYTES);
+        let is_young = ends.start == base && is_near;
+        Ok(if is_young { base } else { ends.end.saturating_sub(1).max(ends.start) })
     }
 
     /// Settles leases for good; each entry has its own outcome.
@@ -440,16 +481,18 @@ impl Machine {
     /// until then its handles are good. Says how much that is.
     pub fn end_session(&mut self, request: &EndSessionRequest) -> u64 {
         let EndSessionRequest { client, group, linger_ms } = request;
+        let linger_ms = (*linger_ms).min(LINGER_MS_MAX);
         let session = hash64(client.as_bytes());
         let held = self.state.pop.rows_held(session);
         if held == 0 {
-            return 0;
+            return self.end_lite_client(request, linger_ms);
         }
         let group =
             if group.is_empty() { 0 } else { self.state.groups.named(group).map_or(u32::MAX, |group| group.id) };
-        let visible_at_ms = self.now_ms + (*linger_ms).min(LINGER_MS_MAX);
+        let visible_at_ms = self.now_ms + linger_ms;
         self.commit(Event::SessionEnded(SessionEnded { session, visible_at_ms, group }));
-        held - self.state.pop.rows_held(session)
+        let ended = held - self.state.pop.rows_held(session);
+        ended + self.end_lite_client(request, linger_ms)
     }
 
     /// Notes that clients were heard from.
@@ -506,7 +549,7 @@ impl Machine {
         if !same {
             return Err(invalid_handle("it belongs to another group or topic"));
         }
-        let cursor = self.state.pop.get(reader).and_then(|s| s.cursors.get(handle.queue as usize));
+        let cursor = self.state.pop.get(reader).and_then(|s| s.cursors.get(handle.queue));
         let Some(cursor) = cursor.filter(|cursor| cursor.epoch == handle.epoch) else {
             return Err(invalid_handle("the group's position was changed since"));
         };

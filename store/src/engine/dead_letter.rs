@@ -71,7 +71,7 @@ impl Machine {
     /// transaction has none in its record: it is among those held that lies at the same place.
     fn offset_held(&mut self, reader: Reader, client: u64, lsn: Lsn, message: &Message) -> Option<u64> {
         let is_held = |row: &Row| row.client == client && row.visible_at_ms > self.now_ms;
-        let cursor = self.state.pop.get(reader)?.cursors.get(message.queue as usize)?;
+        let cursor = self.state.pop.get(reader)?.cursors.get(message.queue)?;
         if let Some(offset) = message.offset() {
             return cursor.rows.get(&offset).is_some_and(is_held).then_some(offset);
         }

@@ -36,6 +36,7 @@ use crate::{
         State,
         index::{Scheduled, Timer, TimerPlace},
         pop::Reader,
+        topics::Topic,
     },
     wait::Waiters,
 };
@@ -81,6 +82,7 @@ pub struct Machine {
     pub(super) upcoming: Upcoming,
     /// End of the log when messages came due last.
     pub(super) fired_end: Lsn,
+    pub(super) lite: super::lite::Lite,
     pub(super) confirmed: Lsn,
     pub(super) facts: super::Facts,
     /// The open block.
@@ -114,8 +116,9 @@ impl Machine {
         let mut time = parts.time;
         let upcoming = Upcoming::new(parts.state.timers.done());
         let housekeeper = Housekeeper::start(&parts.config.data_dir, parts.commands.clone())?;
+        let now_ms = time.now_ms();
         Ok(Self {
-            now_ms: time.now_ms(),
+            now_ms,
             confirmed: parts.log.durable(),
             config: parts.config,
             state: parts.state,
@@ -134,6 +137,7 @@ impl Machine {
             retention: Retention::default(),
             upcoming,
             fired_end: Lsn(0),
+            lite: super::lite::Lite::new(now_ms),
             facts: parts.facts,
             time,
             body: BytesMut::new(),
@@ -195,12 +199,16 @@ impl Machine {
             for released in released_by(event) {
                 self.wake_readers(released.topic, released.queue);
             }
+            self.look_after(event);
         }
     }
 
     /// Has whoever waits for messages of a queue served.
-    fn wake_readers(&mut self, topic: u32, _queue: u32) {
+    fn wake_readers(&mut self, topic: u32, queue: u32) {
         self.watchers.wake(topic);
+        if self.state.topics.get(topic).is_some_and(Topic::is_lite) {
+            return self.lite.dispatch.arrived(&self.state, &self.waiters, topic, queue);
+        }
         for reader in self.waiters.readers_of(topic) {
             self.runnable.insert(reader);
         }

@@ -6,6 +6,7 @@ mod consume;
 mod dead_letter;
 mod duplicates;
 mod housekeeper;
+mod lite;
 mod machine;
 mod offsets;
 mod origin;

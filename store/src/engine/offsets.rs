@@ -120,7 +120,7 @@ impl Machine {
         let ends = topic.queues.get(request.queue as usize).ok_or_else(|| no_queue(topic, request.queue))?;
         let reader = Reader { group, topic: topic.settings.id };
         let subscription = self.state.pop.get(reader).filter(|subscription| subscription.started);
-        let cursor = subscription.and_then(|subscription| subscription.cursors.get(request.queue as usize));
+        let cursor = subscription.and_then(|subscription| subscription.cursors.get(request.queue));
         let cursor = cursor.ok_or_else(|| {
             let sentence = format!("group {:?} has no position in topic {:?}", request.group, request.topic);
             Error::new(Reason::OffsetNotFound, sentence)
@@ -145,6 +145,9 @@ impl Machine {
                 vec![Reader { group, topic: topic.settings.id }]
             }
         };
+        for reader in &readers {
+            self.lite_line(*reader, 0)?;
+        }
         // All places are known before the first group is moved: nothing is half done.
         let mut moves = Vec::with_capacity(readers.len());
         for reader in readers {
@@ -177,12 +180,20 @@ impl Machine {
         let Some(topic) = self.state.topics.get(reader.topic) else { return Ok(Vec::new()) };
         let name = topic.settings.name.clone();
         let count = u32::try_from(topic.queues.len()).unwrap_or(u32::MAX);
-        let queues = request.queue.map_or(0..count, |queue| queue..(queue + 1).min(count));
+        let queues: Vec<u32> = match request.queue {
+            Some(queue) => (queue..count).take(1).collect(),
+            // Of lite topics, those that the group has a place in.
+            None if topic.is_lite() => {
+                let subscription = self.state.pop.get(reader).into_iter();
+                subscription.flat_map(|subscription| &subscription.cursors).map(|(queue, _)| queue).collect()
+            }
+            None => (0..count).collect(),
+        };
         let mut moved = Vec::with_capacity(queues.len());
         for queue in queues {
             let after = self.place_in(QueueKey { topic: reader.topic, queue }, to, request.strict)?;
             let subscription = self.state.pop.get(reader);
-            let cursor = subscription.and_then(|subscription| subscription.cursors.get(queue as usize));
+            let cursor = subscription.and_then(|subscription| subscription.cursors.get(queue));
             let (before, released) = cursor.map_or((0, 0), |cursor| (cursor.floor(), cursor.rows.len() as u64));
             moved.push(ResetQueue { topic: name.clone(), queue, before, after, released });
         }

@@ -31,7 +31,8 @@ pub fn batch_bytes(batch: &Batch) -> usize {
 
 fn message_bytes(message: &NewMessage) -> usize {
     // Each key adds an eight-byte hash; it takes at least two bytes in the properties itself.
-    message.head.len() + 5 * message.properties.len() + message.body.len() + RECORD_OVERHEAD
+    let lite = if message.lite_topic.is_empty() { 0 } else { message.lite_topic.len() + RECORD_OVERHEAD };
+    message.head.len() + 5 * message.properties.len() + message.body.len() + RECORD_OVERHEAD + lite
 }
 
 impl Machine {
@@ -55,7 +56,11 @@ impl Machine {
             return Err(Error::new(Reason::Forbidden, sentence));
         }
         let id = topic.settings.id;
-        batch.messages.iter().try_for_each(|message| check_queue(topic, message))?;
+        check_kind(topic, &batch.messages)?;
+        match topic.is_lite() {
+            true => self.check_lite(topic, &batch.messages)?,
+            false => batch.messages.iter().try_for_each(|message| check_queue(topic, message))?,
+        }
         self.check_halves(&batch)?;
         let earlier = self.find_earlier(id, &batch.messages)?;
         // Nothing is refused from here on, and all of it is one block.
@@ -82,16 +87,20 @@ impl Machine {
 
     /// Gives the message's offset, if it has one yet, and its ticket, if it has one.
     fn store_message(&mut self, topic: u32, new: NewMessage) -> (u64, Option<String>) {
-        let place = self.place_of(topic, &new);
-        let message = Message::new(topic, new.queue, place, self.now_ms, new.head, new.properties, new.body);
+        let queue = if new.lite_topic.is_empty() { new.queue } else { self.lite_queue(topic, &new.lite_topic) };
+        let place = self.place_of(topic, queue, &new);
+        let message = Message::new(topic, queue, place, self.now_ms, new.head, new.properties, new.body);
         let mut message = Message { ttl_ms: new.ttl_ms, ..message };
+        if !new.lite_topic.is_empty() {
+            message.group_hash = 0; // all of a lite topic is in order
+        }
         self.mark_id(&mut message);
         let lsn = self.commit_message(&message);
         (message.offset().unwrap_or_default(), self.ticket(topic, lsn, place))
     }
 
     /// Where a message stands when it is stored now.
-    fn place_of(&self, topic: u32, new: &NewMessage) -> Place {
+    fn place_of(&self, topic: u32, queue: u32, new: &NewMessage) -> Place {
         if let Some(half) = &new.half {
             let wait_ms =
                 if half.first_check_ms == 0 { self.config.transaction_timeout_ms } else { half.first_check_ms };
@@ -100,7 +109,7 @@ impl Machine {
         if new.due_ms > self.now_ms {
             return Place::Scheduled(new.due_ms);
         }
-        let queue = self.state.topics.get(topic).and_then(|topic| topic.queues.get(new.queue as usize));
+        let queue = self.state.topics.get(topic).and_then(|topic| topic.queues.get(queue as usize));
         Place::Queued(queue.map_or(0, |queue| queue.end))
     }
 
@@ -115,6 +124,21 @@ impl Machine {
         let ticket = Ticket { key_id, purpose, store_group: self.store_group, topic, lsn, due_ms };
         Some(ticket.seal(key))
     }
+}
+
+/// Messages to a LITE topic name their lite topic; others have none.
+fn check_kind(topic: &Topic, messages: &[NewMessage]) -> Result<(), Error> {
+    let name = &topic.settings.name;
+    let sentence = match topic.is_lite() {
+        true if messages.iter().any(|message| message.lite_topic.is_empty()) => {
+            format!("topic {name:?} has type LITE; a message to it needs a lite topic")
+        }
+        false if messages.iter().any(|message| !message.lite_topic.is_empty()) => {
+            format!("topic {name:?} is not of type LITE; a message to it has no lite topic")
+        }
+        _ => return Ok(()),
+    };
+    Err(Error::new(Reason::TypeConflict, sentence))
 }
 
 fn check_queue(topic: &Topic, message: &NewMessage) -> Result<(), Error> {

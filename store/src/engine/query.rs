@@ -27,6 +27,8 @@ const LIST_DEFAULT: usize = 1000;
 /// Messages of one answer, unless another number is asked for.
 const MESSAGES_DEFAULT: u32 = 32;
 const MESSAGES_MAX: u32 = 1000;
+/// Lite topics of one group's progress; the sum is of all.
+const LITE_TOPICS_LISTED: usize = 1000;
 /// Look-up hits that are read to compare their text.
 const HITS_MAX: usize = 10_000;
 
@@ -107,9 +109,11 @@ impl Machine {
             last_stored_ms: ends.last_stored_ms,
         };
         let readers = topic.readers.iter().filter_map(|group| self.state.groups.get(*group));
+        // Lite topics are too many for one answer: they are listed by pages.
+        let queues = if topic.is_lite() { &[] } else { topic.queues.as_slice() };
         Ok(DescribeTopicResponse {
             topic: Some(topic.settings.clone()),
-            queues: (0..).zip(&topic.queues).map(queue_state).collect(),
+            queues: (0..).zip(queues).map(queue_state).collect(),
             groups: readers.map(|group| group.name.clone()).collect(),
         })
     }
@@ -217,12 +221,18 @@ impl Machine {
     fn since(&mut self, topic: u32, queues: usize, from_ms: u64, limit: usize) -> Result<Vec<Found>, Error> {
         let mut found: Vec<Found> = Vec::new();
         for queue in 0..u32::try_from(queues).unwrap_or(u32::MAX) {
+            let known = self.state.topics.get(topic).and_then(|topic| topic.queues.get(queue as usize));
+            // Of a million lite topics most have nothing, or nothing as young.
+            let Some(ends) = known.copied().filter(|ends| ends.start < ends.end && ends.last_stored_ms >= from_ms)
+            else {
+                continue;
+            };
             let key = QueueKey { topic, queue };
             let Some(first) = self.state.index.first_at_or_after(key, from_ms).map_err(|error| damaged(&error))? else {
                 continue;
             };
             let mut entries = Vec::new();
-            self.state.index.range(key, first, limit, &mut entries).map_err(|error| damaged(&error))?;
+            self.state.index.range(key, first.max(ends.start), limit, &mut entries).map_err(|error| damaged(&error))?;
             found.extend(entries.into_iter().map(|(offset, entry)| Found::new(queue, offset, entry)));
             // A topic may have many queues: no more is held than the answer and one queue's share.
             found.sort_unstable_by_key(|found| (found.stored_ms, found.lsn));
@@ -243,11 +253,13 @@ impl Machine {
     fn progress(&mut self, reader: Reader) -> Option<TopicProgress> {
         let topic = self.state.topics.get(reader.topic)?;
         let subscription = self.state.pop.get(reader)?;
-        let name = topic.settings.name.clone();
-        let places = topic.queues.iter().zip(&subscription.cursors);
-        let mut queues: Vec<QueueProgress> = (0..)
-            .zip(places)
-            .map(|(queue, (ends, cursor))| queue_progress(subscription, queue, *ends, cursor, self.now_ms))
+        let (name, is_lite) = (topic.settings.name.clone(), topic.is_lite());
+        let ends = |queue: u32| topic.queues.get(queue as usize);
+        let places = subscription.cursors.iter().filter_map(|(queue, cursor)| Some((queue, cursor, ends(queue)?)));
+        // Of lite topics, those with nothing to consume are left out.
+        let wanted = places.filter(|(_, cursor, ends)| !is_lite || cursor.floor() < ends.end);
+        let mut queues: Vec<QueueProgress> = wanted
+            .map(|(queue, cursor, ends)| queue_progress(subscription, queue, *ends, cursor, self.now_ms))
             .collect();
         let mut total = Backlog::default();
         for queue in &mut queues {
@@ -258,6 +270,9 @@ impl Machine {
                 backlog.oldest_ms = entry.stored_ms;
             }
             add(&mut total, &queue.backlog.unwrap_or_default());
+        }
+        if is_lite {
+            queues.truncate(LITE_TOPICS_LISTED);
         }
         let polls = u32::try_from(self.waiters.of(reader)).unwrap_or(u32::MAX);
         Some(TopicProgress { topic: name, backlog: Some(total), queues, polls })

@@ -83,18 +83,26 @@ impl Machine {
         if !topic.is_writable() {
             return Err(Error::new(Reason::Forbidden, format!("topic {:?} does not take messages", revived.topic)));
         }
-        // A topic made again may have fewer queues than the one before.
-        let (id, origin) = (topic.settings.id, revived.queue as usize % topic.queues.len().max(1));
-        let next = topic.queues.get(origin).map_or(0, |queue| queue.end);
+        let (id, is_lite, queues) = (topic.settings.id, topic.is_lite(), topic.queues.len().max(1));
+        result.queue = if is_lite {
+            self.queue_for_letter(id, &revived.properties, dry_run)?
+        } else {
+            // A topic made again may have fewer queues than the one before.
+            u32::try_from(revived.queue as usize % queues).unwrap_or_default()
+        };
+        let topic = self.state.topics.get(id);
+        let next = topic.and_then(|topic| topic.queues.get(result.queue as usize)).map_or(0, |queue| queue.end);
         result.outcome = Outcome::Sent.into();
-        result.queue = u32::try_from(origin).unwrap_or_default();
         result.offset = next;
         if dry_run {
             return Ok(result);
         }
         let Revived { head, properties, .. } = revived;
         let place = Place::Queued(next);
-        let again = Message::new(id, result.queue, place, self.now_ms, head, properties, message.body);
+        let mut again = Message::new(id, result.queue, place, self.now_ms, head, properties, message.body);
+        if is_lite {
+            again.group_hash = 0; // all of a lite topic is in order
+        }
         self.check_space()?;
         self.make_room(again.encoded_len() + 1024)?;
         // Room for both is there: one block has the message, and that it was sent.

@@ -325,8 +325,9 @@ impl Machine {
     fn unfinished_before_starts(&self) -> impl Iterator<Item = (Reader, u32, u64)> {
         self.state.pop.all().flat_map(move |(reader, subscription)| {
             let queues = self.state.topics.get(reader.topic).map(|topic| topic.queues.as_slice()).unwrap_or_default();
-            let cursors = (0..).zip(queues.iter().zip(&subscription.cursors));
-            cursors.flat_map(move |(queue, (ends, cursor))| {
+            let cursors = subscription.cursors.iter();
+            let cursors = cursors.filter_map(|(queue, cursor)| Some((queue, queues.get(queue as usize)?, cursor)));
+            cursors.flat_map(move |(queue, ends, cursor)| {
                 cursor.rows.range(..ends.start).map(move |(offset, _)| (reader, queue, *offset))
             })
         })

@@ -49,6 +49,7 @@ impl Machine {
             self.next_dropped_ms(),
             self.upcoming.next_ms(),
             Some(self.retention.due_ms),
+            self.lite_due_ms(),
         ];
         let earliest = times.into_iter().flatten().min().unwrap_or(u64::MAX);
         earliest.saturating_sub(self.now_ms).min(IDLE_MS)
@@ -75,6 +76,7 @@ impl Machine {
         for reader in mem::take(&mut self.runnable) {
             self.serve_waiters(reader);
         }
+        self.keep_lite();
         self.expire_polls();
         self.drop_discarded();
         if self.now_ms >= self.upkeep.sessions_ms {
@@ -102,6 +104,7 @@ impl Machine {
     /// Subscriptions with a row that became visible get their turn.
     fn wake_due(&mut self) {
         while let Some(reader) = self.state.pop.take_wake(self.now_ms) {
+            self.lite.dispatch.look_at_due(&self.state, &self.waiters, reader, self.now_ms);
             self.serve_waiters(reader);
             self.state.pop.arm(reader, self.now_ms);
         }

@@ -1,6 +1,7 @@
 //! What the log means: state computed by applying confirmed records in order. It may be thrown
 //! away and rebuilt; it knows no clock, no network and, except for the index, no files.
 
+pub mod cursors;
 pub mod index;
 pub mod lite;
 pub mod offsets;
@@ -163,7 +164,9 @@ impl State {
         self.topics.set(topic);
         let Some(topic) = self.topics.get(topic.id) else { return };
         for group in &topic.readers {
-            self.pop.grow(Reader { group: *group, topic: topic.settings.id }, topic.queues.len());
+            if !topic.is_lite() {
+                self.pop.grow(Reader { group: *group, topic: topic.settings.id }, topic.queues.len());
+            }
         }
     }
 
@@ -172,6 +175,9 @@ impl State {
         self.transactions.delete_topic(id);
         self.redriven.delete_topic(id);
         self.timers.delete_topic(id);
+        if topic.is_lite() {
+            self.forget_lite_topics(&topic);
+        }
         for group in topic.readers {
             self.pop.delete(Reader { group, topic: id });
         }
@@ -186,6 +192,7 @@ impl State {
         if self.groups.delete(id).is_none() {
             return;
         }
+        self.lite.delete_group(id);
         let readers: Vec<Reader> = self.pop.of_group(id).map(|(reader, _)| reader).collect();
         for reader in readers {
             self.pop.delete(reader);
@@ -200,7 +207,8 @@ impl State {
         let Some(rules) = self.groups.get(event.group).map(Rules::of) else { return };
         let Some(topic) = self.topics.get_mut(event.topic) else { return };
         topic.readers.insert(event.group);
-        self.pop.set_cursors(event, topic.queues.len(), rules);
+        let queues = (!topic.is_lite()).then_some(topic.queues.len());
+        self.pop.set_cursors(event, queues, rules);
     }
 
     fn retire(&mut self, event: &log::SegmentRetired) -> Applied {
@@ -215,14 +223,6 @@ impl State {
             applied.expired_unconsumed += self.pop.retire(start.topic, start.queue, start.offset, readers);
         }
         applied
-    }
-
-    fn set_lite_topic(&mut self, event: &log::LiteTopicSet) {
-        self.lite.set_topic(event);
-    }
-
-    fn delete_lite_topic(&mut self, event: &log::LiteTopicDeleted) {
-        self.lite.delete_topic(event);
     }
 
     fn set_handle_key(&mut self, event: &log::HandleKey) {

@@ -9,7 +9,10 @@ use centaur_apis::{
 };
 
 use super::{
-    State, offsets,
+    State,
+    cursors::Cursors,
+    lite::Lite,
+    offsets,
     pop::{Cursor, Granted, Hold, Reader, Row, Rules, Subscription},
     redriven::RedrivenOffsets,
     timers::Timers,
@@ -41,7 +44,8 @@ impl State {
             decided: self.transactions.decided().copied().collect(),
             redriven: self.redriven.to_snapshot(),
             timers: Some(self.timers.to_snapshot()),
-            ..Default::default()
+            lite_topics: self.lite.topics_to_snapshot(),
+            lite_clients: self.lite.clients_to_snapshot(),
         }
     }
 
@@ -57,6 +61,7 @@ impl State {
                 columns.map(|((&start, &end), &last_stored_ms)| Queue { start, end, last_stored_ms }).collect();
         }
         state.topics.reserve_ids(snapshot.last_topic_id);
+        state.lite = Lite::from_snapshot(snapshot.lite_topics, snapshot.lite_clients);
         snapshot.groups.iter().for_each(|group| state.groups.set(group));
         state.groups.reserve_ids(snapshot.last_group_id);
         state.timers = snapshot.timers.as_ref().map(Timers::from_snapshot).unwrap_or_default();
@@ -68,7 +73,7 @@ impl State {
                 topic.readers.insert(saved.group);
                 let reader = Reader { group: saved.group, topic: saved.topic };
                 let rules = state.groups.get(saved.group).map(Rules::of).unwrap_or_default();
-                state.pop.restore(reader, subscription(&saved, rules));
+                state.pop.restore(reader, subscription(&saved, rules, topic.is_lite()));
             }
         }
         state
@@ -94,10 +99,15 @@ fn subscription_state(reader: Reader, subscription: &Subscription) -> Subscripti
     SubscriptionState {
         group: reader.group,
         topic: reader.topic,
-        cursors: (0..)
-            .zip(&subscription.cursors)
+        cursors: subscription
+            .cursors
+            .iter()
             .map(|(queue, cursor)| cursor_state(cursor, |offset| subscription.fifo()?.hash(queue, offset)))
             .collect(),
+        queues: match &subscription.cursors {
+            Cursors::All(_) => Vec::new(),
+            Cursors::Some(cursors) => cursors.keys().copied().collect(),
+        },
         attempts: subscription.attempts().map(attempt).collect(),
     }
 }
@@ -125,13 +135,20 @@ fn cursor_state(cursor: &Cursor, hash: impl Fn(u64) -> Option<u64>) -> CursorSta
     }
 }
 
-fn subscription(saved: &SubscriptionState, rules: Rules) -> Subscription {
-    let hashes = (0..).zip(&saved.cursors).flat_map(|(queue, cursor)| {
+fn subscription(saved: &SubscriptionState, rules: Rules, is_lite: bool) -> Subscription {
+    let all = if is_lite { 0..0 } else { 0..u32::MAX };
+    let queues = || all.clone().chain(saved.queues.iter().copied());
+    let hashes = queues().zip(&saved.cursors).flat_map(|(queue, cursor)| {
         let offsets = offsets::unpack(&cursor.offsets).map(move |offset| (queue, offset));
         offsets.zip(cursor.keys.iter().copied())
     });
     let hashes: HashMap<(u32, u64), u64> = hashes.collect();
-    let mut subscription = Subscription::restored(rules, saved.cursors.iter().map(cursor).collect(), &hashes);
+    let cursors = saved.cursors.iter().map(cursor);
+    let cursors = match is_lite {
+        true => Cursors::Some(queues().zip(cursors).collect()),
+        false => Cursors::All(cursors.collect()),
+    };
+    let mut subscription = Subscription::restored(rules, cursors, &hashes);
     for (attempt, granted) in saved.attempts.iter().map(attempt) {
         subscription.remember(attempt, granted);
     }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use centaur_apis::log::{self, Permission};
+use centaur_apis::log::{self, Permission, TopicType};
 
 /// Where one queue begins and ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -86,6 +86,11 @@ impl Topic {
         matches!(self.settings.permission(), Permission::Write | Permission::ReadWrite)
     }
 
+    /// Whether its queues are lite topics, which come and go one by one.
+    pub fn is_lite(&self) -> bool {
+        self.settings.r#type() == TopicType::Lite
+    }
+
     /// Messages kept, over all queues.
     pub fn messages(&self) -> u64 {
         self.queues.iter().map(|queue| queue.end - queue.start).sum()
@@ -135,7 +140,8 @@ impl Topics {
         self.last_id + 1
     }
 
-    /// Creates or changes a topic; queues are only ever added.
+    /// Creates or changes a topic; queues are only ever added. A LITE topic gets them with its lite
+    /// topics.
     pub fn set(&mut self, settings: &log::Topic) {
         self.last_id = self.last_id.max(settings.id);
         self.ids.insert(settings.name.clone(), settings.id);
@@ -146,8 +152,10 @@ impl Topics {
             arrivals: Arrivals::default(),
         });
         topic.settings = settings.clone();
-        let count = topic.queues.len().max(settings.queues as usize);
-        topic.queues.resize(count, Queue::default());
+        if !topic.is_lite() {
+            let count = topic.queues.len().max(settings.queues as usize);
+            topic.queues.resize(count, Queue::default());
+        }
     }
 
     /// Forgets a topic; its id is not used again.

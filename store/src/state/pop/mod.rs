@@ -16,9 +16,9 @@ use std::{
     iter,
 };
 
-use centaur_apis::log::{Acked, CursorsSet, DeadLettered, Leased, SessionEnded, VisibilityChanged};
+use centaur_apis::log::{Acked, CursorsSet, DeadLettered, Leased, Position, SessionEnded, VisibilityChanged};
 
-use super::offsets;
+use super::{cursors::Cursors, offsets};
 use sessions::Sessions;
 
 pub use fifo::Fifo;
@@ -103,10 +103,17 @@ impl Pop {
     }
 
     /// Puts cursors at positions; their rows are gone and their handles void.
-    pub fn set_cursors(&mut self, event: &CursorsSet, queues: usize, rules: Rules) {
+    ///
+    /// `queues` is how many the topic has; none for a LITE topic, whose readers have cursors only in
+    /// queues that they were put into.
+    pub fn set_cursors(&mut self, event: &CursorsSet, queues: Option<usize>, rules: Rules) {
         let reader = Reader { group: event.group, topic: event.topic };
-        self.subscriptions.entry(reader).or_insert_with(|| Subscription::new(rules));
-        self.grow(reader, queues);
+        let cursors = if queues.is_some() { Cursors::default() } else { Cursors::Some(BTreeMap::new()) };
+        self.subscriptions.entry(reader).or_insert_with(|| Subscription::new(rules, cursors));
+        match queues {
+            Some(queues) => self.grow(reader, queues),
+            None => event.positions.iter().for_each(|position| self.add_cursor(reader, position.queue)),
+        }
         for position in &event.positions {
             self.drop_rows(reader, position.queue, u64::MAX);
             let Some(cursor) = self.cursor_mut(reader, position.queue) else { continue };
@@ -123,8 +130,29 @@ impl Pop {
     /// from its beginning.
     pub fn grow(&mut self, reader: Reader, queues: usize) {
         let Some(subscription) = self.subscriptions.get_mut(&reader) else { return };
-        let count = subscription.cursors.len().max(queues);
-        subscription.cursors.resize(count, Cursor::default());
+        subscription.cursors.grow(queues);
+    }
+
+    fn add_cursor(&mut self, reader: Reader, queue: u32) {
+        if let Some(subscription) = self.subscriptions.get_mut(&reader) {
+            subscription.cursors.add(queue);
+        }
+    }
+
+    /// Has a reader of all lite topics begin with the first message of a new one.
+    pub fn put_cursor(&mut self, reader: Reader, position: Position) {
+        self.add_cursor(reader, position.queue);
+        if let Some(cursor) = self.cursor_mut(reader, position.queue) {
+            cursor.fetch = position.offset;
+        }
+    }
+
+    /// Takes the cursor of one queue of a LITE topic away, with its rows.
+    pub fn remove_cursor(&mut self, reader: Reader, queue: u32) {
+        self.drop_rows(reader, queue, u64::MAX);
+        if let Some(subscription) = self.subscriptions.get_mut(&reader) {
+            subscription.cursors.remove(queue);
+        }
     }
 
     /// Follows a group's settings in all its subscriptions.
@@ -140,8 +168,7 @@ impl Pop {
 
     /// Takes a subscription back from a snapshot.
     pub fn restore(&mut self, reader: Reader, subscription: Subscription) {
-        let rows = subscription.cursors.iter().flat_map(|cursor| cursor.rows.values());
-        for row in rows.filter(|row| row.session_bound) {
+        for (_, _, row) in subscription.all_rows().filter(|(_, _, row)| row.session_bound) {
             self.sessions.add(row.client, reader);
         }
         self.subscriptions.insert(reader, subscription);
@@ -225,10 +252,8 @@ impl Pop {
         let mut ended = Vec::new();
         for reader in self.sessions.readers(event.session).filter(|r| event.group == 0 || event.group == r.group) {
             let Some(subscription) = self.subscriptions.get(&reader) else { continue };
-            for (queue, cursor) in (0..).zip(&subscription.cursors) {
-                let of_it = cursor.rows.iter().filter(|(_, row)| of_it(row));
-                ended.extend(of_it.map(|(offset, row)| (reader, queue, *offset, *row)));
-            }
+            let of_it = subscription.all_rows().filter(|(_, _, row)| of_it(row));
+            ended.extend(of_it.map(|(queue, offset, row)| (reader, queue, offset, *row)));
         }
         for (reader, queue, offset, row) in ended {
             let row = Row { visible_at_ms: event.visible_at_ms, session_bound: false, ..row };
@@ -254,8 +279,7 @@ impl Pop {
 
     pub fn delete(&mut self, reader: Reader) {
         let Some(subscription) = self.subscriptions.remove(&reader) else { return };
-        let rows = subscription.cursors.iter().flat_map(|cursor| cursor.rows.values());
-        for row in rows.filter(|row| row.session_bound) {
+        for (_, _, row) in subscription.all_rows().filter(|(_, _, row)| row.session_bound) {
             self.sessions.remove(row.client, reader);
         }
         self.set_wake(reader, None);
@@ -272,7 +296,7 @@ impl Pop {
     }
 
     fn cursor_mut(&mut self, reader: Reader, queue: u32) -> Option<&mut Cursor> {
-        self.subscriptions.get_mut(&reader)?.cursors.get_mut(queue as usize)
+        self.subscriptions.get_mut(&reader)?.cursors.get_mut(queue)
     }
 
     /// Puts a row in place; `hash` is that of its message group if it is new.

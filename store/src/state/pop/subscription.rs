@@ -1,10 +1,14 @@
 //! One group's cursors in one topic, and the order in which their rows become due.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    ops::Bound,
+};
 
 use centaur_apis::log;
 
-use super::{Cursor, Fifo, Granted, Hold, Row, fifo::Key, turn::Turn};
+use super::{Fifo, Granted, Hold, Row, fifo::Key, turn::Turn};
+use crate::state::cursors::Cursors;
 
 /// Answers remembered per subscription, so that a repeated attempt gets them again.
 const ATTEMPTS_MAX: usize = 1024;
@@ -27,7 +31,7 @@ pub struct Rules {
 /// A group's interest in a topic.
 #[derive(Clone, Debug)]
 pub struct Subscription {
-    pub cursors: Vec<Cursor>,
+    pub cursors: Cursors,
     /// Whether the group was ever put at a position in this topic.
     pub started: bool,
     pub turn: Turn,
@@ -66,9 +70,9 @@ impl Default for Rules {
 }
 
 impl Subscription {
-    pub fn new(rules: Rules) -> Self {
+    pub fn new(rules: Rules, cursors: Cursors) -> Self {
         Self {
-            cursors: Vec::new(),
+            cursors,
             started: false,
             turn: Turn::default(),
             rules,
@@ -82,8 +86,8 @@ impl Subscription {
     }
 
     /// Takes rows back from a snapshot, with the hashes of their message groups by queue and offset.
-    pub fn restored(rules: Rules, cursors: Vec<Cursor>, hashes: &HashMap<(u32, u64), u64>) -> Self {
-        let mut subscription = Self { cursors, started: true, ..Self::new(rules) };
+    pub fn restored(rules: Rules, cursors: Cursors, hashes: &HashMap<(u32, u64), u64>) -> Self {
+        let mut subscription = Self { started: true, ..Self::new(rules, cursors) };
         subscription.place_all(hashes);
         subscription
     }
@@ -99,7 +103,7 @@ impl Subscription {
     }
 
     pub fn row(&self, queue: u32, offset: u64) -> Option<&Row> {
-        self.cursors.get(queue as usize)?.rows.get(&offset)
+        self.cursors.get(queue)?.rows.get(&offset)
     }
 
     /// Rows over all queues.
@@ -112,10 +116,21 @@ impl Subscription {
         self.due.range(..=(now_ms, u32::MAX, u64::MAX)).copied()
     }
 
+    /// The same behind a place in that order.
+    pub fn due_after(&self, place: Due, now_ms: u64) -> impl Iterator<Item = Due> {
+        let end = (now_ms, u32::MAX, u64::MAX);
+        self.due.range((Bound::Excluded(place), Bound::Included(end.max(place)))).copied()
+    }
+
     /// The messages to deliver from such a place, by offset.
     pub fn at(&self, place: Due) -> impl Iterator<Item = (u32, u64, &Row)> {
         // A dead message further on waits until it is the first of its message group.
         self.rows_of(place).take_while(|(_, _, row)| !self.rules.exhausts(row))
+    }
+
+    /// Every row with its queue and offset.
+    pub fn all_rows(&self) -> impl Iterator<Item = (u32, u64, &Row)> {
+        self.due.iter().chain(&self.dead).flat_map(|&place| self.rows_of(place))
     }
 
     /// Messages that were delivered as often as allowed, and are due again.
@@ -166,7 +181,7 @@ impl Subscription {
     /// records. What was delivered again or settled since is of an earlier answer.
     pub fn remember(&mut self, attempt: u64, granted: Vec<Granted>) {
         if let Some(answer) = self.attempts.get_mut(&attempt) {
-            let row = |g: &Granted| self.cursors.get(g.queue as usize)?.rows.get(&g.offset);
+            let row = |g: &Granted| self.cursors.get(g.queue)?.rows.get(&g.offset);
             answer.retain(|old| !granted.contains(old) && row(old).is_some_and(|row| row.generation == old.generation));
             answer.extend(granted);
             return;
@@ -194,7 +209,7 @@ impl Subscription {
     /// Puts a row in place, or takes the one there out; keeps the order of becoming due true.
     /// `hash` is that of the message group of a new row.
     pub(super) fn put(&mut self, queue: u32, offset: u64, row: Option<Row>, hash: u64) -> Option<Row> {
-        let cursor = self.cursors.get_mut(queue as usize)?;
+        let cursor = self.cursors.get_mut(queue)?;
         let old = match row {
             Some(row) => cursor.rows.insert(offset, row),
             None => cursor.rows.remove(&offset),
@@ -264,8 +279,10 @@ impl Subscription {
         self.due.clear();
         self.dead.clear();
         self.rows = 0;
-        for queue in 0..u32::try_from(self.cursors.len()).unwrap_or(u32::MAX) {
-            let rows: BTreeMap<u64, Row> = std::mem::take(&mut self.cursors[queue as usize].rows);
+        let queues: Vec<u32> = self.cursors.iter().map(|(queue, _)| queue).collect();
+        for queue in queues {
+            let Some(cursor) = self.cursors.get_mut(queue) else { continue };
+            let rows: BTreeMap<u64, Row> = std::mem::take(&mut cursor.rows);
             for (offset, row) in rows {
                 let hash = hashes.get(&(queue, offset)).copied().unwrap_or_default();
                 self.put(queue, offset, Some(row), hash);

@@ -11,7 +11,7 @@ use crate::state::{
 
 /// Index entries looked at for one answer, each counted at the cost of the filter; what passes over
 /// more goes on in the next turn.
-const EXAMINED_MAX: usize = 2000;
+pub(super) const EXAMINED_MAX: usize = 2000;
 /// Index entries read at once.
 const CHUNK: usize = 64;
 /// Unfinished messages of one cursor, beyond which it hands out nothing fresh.
@@ -23,15 +23,15 @@ const SUBSCRIPTION_ROWS_MAX: usize = 2_000_000;
 pub const FIFO_WINDOW: usize = 4096;
 
 /// The part of a queue to look through.
-struct Scan<'a> {
-    key: QueueKey,
-    from: u64,
-    end: u64,
-    order: Option<Order<'a>>,
+pub(super) struct Scan<'a> {
+    pub key: QueueKey,
+    pub from: u64,
+    pub end: u64,
+    pub order: Option<Order<'a>>,
 }
 
 /// What keeps message groups in order while a queue is looked through.
-struct Order<'a> {
+pub(super) struct Order<'a> {
     fifo: &'a Fifo,
     /// Messages that may yet be passed over.
     room: usize,
@@ -53,7 +53,7 @@ impl Search<'_> {
         while !self.is_full()
             && let Some(queue) = candidates.next(&mut subscription.turn)
         {
-            let Some(cursor) = subscription.cursors.get(queue as usize) else { continue };
+            let Some(cursor) = subscription.cursors.get(queue) else { continue };
             let Some(ends) = self.topic.queues.get(queue as usize) else { continue };
             let from = cursor.fetch.max(ends.start);
             if from >= ends.end {
@@ -82,13 +82,13 @@ impl Search<'_> {
         Ok(())
     }
 
-    fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         let messages = self.selection.messages();
         (self.bytes == 0 && messages > 0) || messages >= self.want.messages
     }
 
     /// Takes fresh messages of one queue until there is enough, or a limit is reached.
-    fn scan(&mut self, mut scan: Scan<'_>) -> Result<FreshRun, RunError> {
+    pub(super) fn scan(&mut self, mut scan: Scan<'_>) -> Result<FreshRun, RunError> {
         let before = self.selection.messages();
         let mut run = FreshRun { queue: scan.key.queue, fetch_end: scan.from, ..FreshRun::default() };
         let mut entries = Vec::new();
@@ -195,7 +195,7 @@ fn refill(subscription: &mut Subscription, topic: &Topic) {
     match topic.arrivals.since(subscription.turn.seen) {
         Some(queues) => queues.for_each(|queue| subscription.turn.add(queue)),
         None => {
-            for (queue, (ends, cursor)) in (0..).zip(topic.queues.iter().zip(&subscription.cursors)) {
+            for (ends, (queue, cursor)) in topic.queues.iter().zip(&subscription.cursors) {
                 if cursor.fetch < ends.end {
                     subscription.turn.add(queue);
                 }

@@ -3,6 +3,7 @@
 
 mod candidates;
 mod fresh;
+mod lite;
 
 use std::{collections::HashMap, iter::Peekable, vec};
 
@@ -14,6 +15,7 @@ use super::{
 use crate::filter::Filter;
 
 pub use candidates::{Candidates, HighestFirst, InTurn};
+pub use lite::{Offers, is_ready, select_lite};
 
 /// Of this many messages delivered while redeliveries wait, one is a redelivery at least.
 const REDELIVERY_SHARE: u32 = 5;
