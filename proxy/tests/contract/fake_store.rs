@@ -348,7 +348,7 @@ impl Store for FakeStore {
 
     async fn query_messages(&self, request: Request<QueryMessagesRequest>) -> Answered<QueryMessagesResponse> {
         let request = request.into_inner();
-        let mut world = self.world();
+        let world = self.world();
         world.check()?;
         let Some(query_messages_request::By::Place(place)) = request.by else {
             return Ok(Response::new(QueryMessagesResponse::default()));
@@ -405,7 +405,7 @@ impl Store for FakeStore {
 
     async fn list_notices(&self, request: Request<ListNoticesRequest>) -> Answered<ListNoticesResponse> {
         let request = request.into_inner();
-        let mut world = self.world();
+        let world = self.world();
         let after = usize::try_from(request.after).unwrap_or(usize::MAX);
         let notices = world.notices.iter().skip(after).cloned().collect();
         Ok(Response::new(ListNoticesResponse { notices, last: world.notices.len() as u64 }))
