@@ -1,7 +1,7 @@
 //! Scheduled messages: each comes into its queue when it is due, in the order of their times; until
 //! then it can be taken back.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, ops::RangeInclusive};
 
 use centaur_apis::{
     log::{TimerRecalled, TimersFired, control::Event},
@@ -13,17 +13,19 @@ use prost::Message as _;
 
 use super::{Machine, consume::damaged, produce::topic_not_found};
 use crate::{
+    config::Flush,
     log::{BLOCK_HEADER_BYTES, record::Place},
     metrics,
     state::index::{Timer, TimerPlace, TimerScan},
 };
 
-/// Messages that come due in one turn of the thread, at most.
-const BATCH_MAX: usize = 1000;
-/// The same while others have work: what they write in a turn, and no less than this.
-const BATCH_MIN: usize = 100;
-/// Bytes of the log that a message takes when it comes due, about.
-const RELEASED_BYTES: u64 = 52;
+/// Of messages that are due, the fewest and the most that come in one turn of the thread: soon enough
+/// for them, and not long to wait for who sends next.
+const BATCH: RangeInclusive<usize> = 64..=256;
+/// The same when each turn waits for the disk, which takes longer than this.
+const BATCH_SYNC: RangeInclusive<usize> = 500..=1000;
+/// A message that comes due is as much work as storing this many bytes of others, about.
+const WORK_BYTES: u64 = 256;
 /// Bytes of the log that a recall takes, or what holds other events, generously.
 const EVENT_BYTES: usize = 64;
 /// Messages of one list, unless another number is asked for.
@@ -32,12 +34,17 @@ const LISTED_MAX: u32 = 1000;
 /// Messages looked at for a list in one turn of the thread.
 const LOOKED_AT_MAX: usize = 4096;
 
-/// How many messages may come due in a turn in which others wrote that many bytes: both get half.
-fn batch_size(others_bytes: u64) -> usize {
-    if others_bytes == 0 {
-        return BATCH_MAX;
+/// How many messages may come due in a turn in which others wrote that many bytes: both get half of
+/// the work.
+fn batch_size(others_bytes: u64, flush: Flush) -> usize {
+    let batch = match flush {
+        Flush::Sync => BATCH_SYNC,
+        Flush::Async => BATCH,
+    };
+    match others_bytes {
+        0 => *batch.end(),
+        bytes => usize::try_from(bytes / WORK_BYTES).unwrap_or(usize::MAX).clamp(*batch.start(), *batch.end()),
     }
-    usize::try_from(others_bytes / RELEASED_BYTES).unwrap_or(BATCH_MAX).clamp(BATCH_MIN, BATCH_MAX)
 }
 
 /// A list of scheduled messages on its way: looked for in many turns of the thread.
@@ -68,7 +75,7 @@ impl Machine {
     pub(super) fn fire_due(&mut self) {
         let since = self.open_end().0.saturating_sub(self.fired_end.0);
         let others_bytes = since.saturating_sub(BLOCK_HEADER_BYTES);
-        self.fire(batch_size(others_bytes));
+        self.fire(batch_size(others_bytes, self.config.flush));
         self.fired_end = self.open_end();
         self.upcoming.refill(&self.state.index, self.now_ms);
     }
@@ -216,10 +223,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn those_who_send_keep_half_of_the_log() {
-        assert_eq!(batch_size(0), BATCH_MAX);
-        assert_eq!(batch_size(1), BATCH_MIN);
-        assert_eq!(batch_size(300 * RELEASED_BYTES), 300);
-        assert_eq!(batch_size(1 << 20), BATCH_MAX);
+    fn those_who_send_keep_half_of_the_work() {
+        assert_eq!(batch_size(0, Flush::Async), 256);
+        assert_eq!(batch_size(1, Flush::Async), 64);
+        assert_eq!(batch_size(100 * WORK_BYTES, Flush::Async), 100);
+        assert_eq!(batch_size(1 << 20, Flush::Async), 256);
+        assert_eq!(batch_size(1, Flush::Sync), 500);
+        assert_eq!(batch_size(1 << 20, Flush::Sync), 1000);
     }
 }

@@ -118,12 +118,12 @@ pub struct TimerScan {
     runs: HashMap<Lsn, Cursor>,
 }
 
-/// A place in a run: between `before`, the timer before `position`, and `next`, the one at it.
+/// A place in a run: behind `before`, the timer before `position`, and at `next`, the one there.
 #[derive(Clone, Copy, Debug)]
 struct Cursor {
     position: u32,
     before: Option<TimerPlace>,
-    next: Option<TimerPlace>,
+    next: Option<Timer>,
 }
 
 impl TimerScan {
@@ -146,12 +146,16 @@ impl TimerScan {
 impl Cursor {
     fn at(run: &Run, position: u32) -> Result<Self, RunError> {
         let before = position.checked_sub(1).map(|before| run.timer(before)).transpose()?;
+        Self::behind(run, before.map(|timer| timer.place), position)
+    }
+
+    fn behind(run: &Run, before: Option<TimerPlace>, position: u32) -> Result<Self, RunError> {
         let next = (position < run.timers()).then(|| run.timer(position)).transpose()?;
-        Ok(Self { position, before: before.map(|timer| timer.place), next: next.map(|timer| timer.place) })
+        Ok(Self { position, before, next })
     }
 
     fn is_behind(&self, place: TimerPlace) -> bool {
-        self.before.is_none_or(|before| before <= place) && self.next.is_none_or(|next| place < next)
+        self.before.is_none_or(|before| before <= place) && self.next.is_none_or(|next| place < next.place)
     }
 }
 
@@ -165,7 +169,7 @@ impl Rest<'_> {
     fn next_place(&mut self) -> Option<TimerPlace> {
         match self {
             Self::Memory(timers) => timers.peek().map(|(place, _)| **place),
-            Self::Run { cursor, .. } => cursor.next,
+            Self::Run { cursor, .. } => cursor.next.map(|timer| timer.place),
         }
     }
 
@@ -174,12 +178,11 @@ impl Rest<'_> {
             Self::Memory(timers) => {
                 Ok(timers.next().map(|(place, message)| Timer { place: *place, message: *message }))
             }
-            Self::Run { run, cursor } if cursor.next.is_some() => {
-                let timer = run.timer(cursor.position)?;
-                *cursor = Cursor::at(run, cursor.position + 1)?;
+            Self::Run { run, cursor } => {
+                let Some(timer) = cursor.next else { return Ok(None) };
+                *cursor = Cursor::behind(run, Some(timer.place), cursor.position + 1)?;
                 Ok(Some(timer))
             }
-            Self::Run { .. } => Ok(None),
         }
     }
 }
