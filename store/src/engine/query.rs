@@ -169,7 +169,10 @@ impl Machine {
             Some(By::Key(text)) => return self.look_up(id, text, system::KEYS, limit),
             Some(By::Place(place)) => {
                 let key = QueueKey { topic: id, queue: place.queue };
+                let start = topic.queues.get(place.queue as usize).map_or(0, |queue| queue.start);
                 let entry = self.state.index.get(key, place.offset).map_err(|error| damaged(&error))?;
+                // Retention may have left it on the disk for somebody else.
+                let entry = entry.filter(|_| place.offset >= start);
                 entry.map(|entry| Found::new(place.queue, place.offset, entry)).into_iter().collect()
             }
             Some(By::FromMs(from_ms)) => self.since(id, queues, *from_ms, limit + 1)?,
@@ -222,6 +225,8 @@ impl Machine {
                 continue;
             };
             let mut entries = Vec::new();
+            let start = self.state.topics.get(topic).and_then(|topic| topic.queues.get(queue as usize));
+            let first = first.max(start.map_or(0, |queue| queue.start));
             self.state.index.range(key, first, limit, &mut entries).map_err(|error| damaged(&error))?;
             found.extend(entries.into_iter().map(|(offset, entry)| Found::new(queue, offset, entry)));
             // A topic may have many queues: no more is held than the answer and one queue's share.
