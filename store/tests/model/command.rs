@@ -275,7 +275,7 @@ impl Driver {
         self.lately.push((topic, message.clone()));
         let wait = match self.random.below(12) {
             // What comes into a dead-letter topic by itself has to be a dead letter.
-            _ if topic.starts_with('%') || self.forgets() => Wait::Nothing,
+            _ if topic.starts_with('%') => Wait::Nothing,
             0 => Wait::Until(self.model.now_ms.saturating_sub(self.random.below(2))),
             1 | 2 => Wait::Until(self.model.now_ms + [1, 5_000, 5_000, 60_000, 3_600_000][pick(&mut self.random, 5)]),
             3 => Wait::Outcome([0, 1, 60_000][pick(&mut self.random, 3)]),

@@ -8,7 +8,7 @@ use centaur_apis::store::{
 use super::{Driver, consume::filter_of};
 use crate::{
     harness::{UNLIMITED, message_id, reason},
-    reference::{Ask, Group, Message, Queue, Reader, Reset, Target, check_same},
+    reference::{Ask, Group, Message, Queue, Reader, Reset, Target, Topic, check_same},
 };
 
 /// Messages looked at for one answer without leases.
@@ -23,33 +23,12 @@ impl Driver {
             return;
         };
         let QueryMessagesResponse { messages, complete } = answer.expect("answered").into_inner();
-        let queues = (0..).zip(&known.queues);
-        let queued = queues.flat_map(|(queue, q)| q.kept().map(move |(offset, m)| (Some((queue, offset)), m)));
-        let by_place = matches!(by, By::FromMs(_) | By::Place(_));
-        // What is in no queue is found by what it says only.
-        let apart = known.apart.iter().filter(|_| !by_place).map(|message| (None, message));
-        let is_wanted = |(place, m): &(Option<(u32, u64)>, &Message)| match &by {
-            By::MessageId(id) => m.id == *id,
-            By::Key(key) => m.keys.contains(key),
-            By::FromMs(from_ms) => m.stored_ms >= *from_ms,
-            By::Place(wanted) => *place == Some((wanted.queue, wanted.offset)),
-        };
-        let mut expected: Vec<_> = queued.chain(apart).filter(is_wanted).collect();
-        if by_place {
-            expected.sort_by_key(|(_, message)| (message.stored_ms, message.order));
-        } else {
-            expected.sort_by_key(|(_, message)| std::cmp::Reverse(message.order));
-        }
-        let is_complete = expected.len() <= limit as usize;
-        expected.truncate(limit as usize);
-        let found: Vec<_> = messages.iter().map(|d| message_id(&d.properties)).collect();
-        assert_eq!(found, expected.iter().map(|(_, message)| message.id.clone()).collect::<Vec<_>>());
-        assert_eq!(complete, is_complete);
-        for (found, (place, message)) in messages.iter().zip(expected) {
-            check_same(message, found);
-            if by_place || message.is_direct {
-                assert_eq!(Some((found.queue, found.offset)), place);
-                assert_eq!(found.stored_ms, message.stored_ms);
+        let found: Vec<&Delivery> = messages.iter().collect();
+        match by {
+            By::FromMs(_) | By::Place(_) => check_queued(known, &by, limit as usize, &found, complete),
+            By::MessageId(_) | By::Key(_) => {
+                let waits = |message: &Message| self.model.waits(topic, message);
+                check_named(known, &waits, &by, limit as usize, &found, complete);
             }
         }
     }
@@ -157,4 +136,68 @@ impl Driver {
 
 fn places(messages: &[Delivery]) -> Vec<u64> {
     messages.iter().map(|message| message.offset).collect()
+}
+
+/// What is in its queue, in the order of coming there.
+fn check_queued(topic: &Topic, by: &By, limit: usize, found: &[&Delivery], complete: bool) {
+    let queues = (0..).zip(&topic.queues);
+    let queued = queues.flat_map(|(queue, q)| q.kept().map(move |(offset, message)| (queue, offset, message)));
+    let is_wanted = |(queue, offset, message): &(u32, u64, &Message)| match by {
+        By::FromMs(from_ms) => message.stored_ms >= *from_ms,
+        By::Place(place) => (*queue, *offset) == (place.queue, place.offset),
+        By::MessageId(_) | By::Key(_) => false,
+    };
+    let mut expected: Vec<_> = queued.filter(is_wanted).collect();
+    expected.sort_by_key(|(_, _, message)| (message.stored_ms, message.order));
+    assert_eq!(complete, expected.len() <= limit);
+    expected.truncate(limit);
+    let places: Vec<_> = found.iter().map(|found| (found.queue, found.offset)).collect();
+    assert_eq!(places, expected.iter().map(|(queue, offset, _)| (*queue, *offset)).collect::<Vec<_>>());
+    for (found, (_, _, message)) in found.iter().zip(expected) {
+        check_same(message, found);
+        assert_eq!(found.stored_ms, message.stored_ms);
+    }
+}
+
+/// What has an id or a key, the newest first, also when it is in no queue yet. What is in none any
+/// more may still be found.
+fn check_named(
+    topic: &Topic,
+    waits: &dyn Fn(&Message) -> bool,
+    by: &By,
+    limit: usize,
+    found: &[&Delivery],
+    complete: bool,
+) {
+    let is_named = |message: &Message| match by {
+        By::MessageId(id) => message.id == *id,
+        By::Key(key) => message.keys.contains(key),
+        By::FromMs(_) | By::Place(_) => false,
+    };
+    let queued = (0..).zip(&topic.queues).flat_map(|(number, queue)| {
+        let messages = (0..).zip(&queue.messages);
+        messages.map(move |(offset, message): (u64, _)| (message, offset >= queue.start, Some((number, offset))))
+    });
+    let apart = topic.apart.iter().map(|message| (message, waits(message), None));
+    let mut known: Vec<_> = queued.chain(apart).filter(|(message, ..)| is_named(message)).collect();
+    known.sort_by_key(|(message, ..)| std::cmp::Reverse(message.order));
+    let mut known = known.into_iter();
+    for found in found {
+        let next = known.by_ref().find(|(message, is_kept, _)| *is_kept || is_the(message, found));
+        let (message, _, place) = next.expect("nothing else is found");
+        assert!(is_the(message, found), "{} was left out", message.id);
+        check_same(message, found);
+        // Others are shown as they were stored, without a place.
+        if message.is_direct {
+            assert_eq!((Some((found.queue, found.offset)), found.stored_ms), (place, message.stored_ms));
+        }
+    }
+    assert!(found.len() <= limit);
+    let left: Vec<&str> = known.filter(|(_, is_kept, _)| *is_kept).map(|(message, ..)| message.id.as_str()).collect();
+    assert!(left.is_empty() || !complete, "{left:?} were left out");
+    assert!(complete || found.len() == limit, "the answer is cut");
+}
+
+fn is_the(message: &Message, found: &Delivery) -> bool {
+    message_id(&found.properties) == message.id && found.body == message.body
 }

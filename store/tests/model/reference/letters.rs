@@ -9,6 +9,8 @@ use super::{Message, Reference};
 pub enum Cause {
     Exhausted,
     Forwarded,
+    /// Its topic had not kept it for long.
+    Aged,
 }
 
 /// A message that died, as it was, and where.

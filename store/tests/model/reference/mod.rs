@@ -244,6 +244,12 @@ impl Reference {
         self.enqueue(topic, queue, message)
     }
 
+    /// Whether a message that is in no queue may still come into one.
+    pub fn waits(&self, topic: &str, message: &Message) -> bool {
+        let is_scheduled = self.scheduled(Some(topic)).iter().any(|(_, waiting)| waiting.order == message.order);
+        is_scheduled || self.undecided(Some(topic), false).iter().any(|half| half.message.order == message.order)
+    }
+
     /// The time is `now_ms`: what was due happened. What that made due in its turn waits for
     /// [`Self::bury_due`]: retention comes in between.
     pub fn pass(&mut self, now_ms: u64) {
@@ -269,7 +275,7 @@ impl Reference {
         self.pass(now_ms);
     }
 
-    /// Retention moved the start of a queue.
+    /// Retention moved the start of a queue. What is in a group's hands stays there.
     pub fn retire(&mut self, topic: &str, queue: u32, start: u64) {
         let kept = &mut self.topics.get_mut(topic).expect("a topic").queues[queue as usize];
         assert!((kept.start..=kept.end()).contains(&start), "{topic}/{queue} starts at {start} of {}", kept.end());
@@ -278,7 +284,6 @@ impl Reference {
             if name == topic {
                 let cursor = &mut subscription.cursors[queue as usize];
                 cursor.fetch = cursor.fetch.max(start);
-                cursor.rows.retain(|offset, _| *offset >= start);
             }
         }
     }

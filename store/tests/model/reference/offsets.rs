@@ -51,7 +51,8 @@ impl Target {
 impl Reference {
     /// A group's place in a queue.
     pub fn committed(&self, reader: &Reader, queue: u32) -> Option<u64> {
-        Some(self.subscriptions.get(reader)?.cursors[queue as usize].floor())
+        let start = self.topics[&reader.1].queues[queue as usize].start;
+        Some(self.subscriptions.get(reader)?.cursors[queue as usize].floor().max(start))
     }
 
     /// What a reset does; none if a queue has no such place.

@@ -320,7 +320,7 @@ impl Reference {
     fn queue_progress(&self, reader: &Reader, number: u32) -> Progress {
         let queue = &self.topics[&reader.1].queues[number as usize];
         let cursor = &self.subscriptions[reader].cursors[number as usize];
-        let committed = cursor.floor();
+        let committed = cursor.floor().max(queue.start);
         let mut progress = Progress {
             end: queue.end(),
             committed,
