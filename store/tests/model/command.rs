@@ -213,7 +213,7 @@ impl Driver {
             500..600 => Command::Ack((0..=self.random.below(12)).map(|_| self.choose_issued()).collect()),
             600..650 => Command::Change {
                 issued: self.choose_issued(),
-                invisible_ms: [0, 1, 5_000, 600_000, u64::MAX][pick(&mut self.random, 5)],
+                invisible_ms: [0, 1, 5_000, 600_000, self.longest_lease_ms()][pick(&mut self.random, 5)],
                 uncounted: self.random.below(3) == 0,
             },
             650..665 => Command::Bury(self.choose_issued()),

@@ -14,43 +14,11 @@ use prost::Message as _;
 
 use super::{Driver, PATIENCE};
 use crate::{
-    command::GROUPS,
     harness::reason,
     reference::{Cause, Dead, Message, Redriven},
 };
 
-/// Why a message died that nobody finished long after its topic stopped keeping it.
-const AGED: &str = "older than its topic keeps messages";
-/// How much later than that.
-const GRACE_MS: u64 = 24 * 3_600_000;
-
 impl Driver {
-    /// Learns which messages retention moved to dead-letter topics; that may only be old ones.
-    pub(super) async fn see_aged(&mut self) {
-        for group in GROUPS {
-            let grave = format!("%DLQ%{group}");
-            let Ok(described) = self.describe_topic(&grave).await else { continue };
-            let known = self.model.topics.get(&grave).map_or(0, |topic| topic.queues[0].end());
-            for offset in known..described.queues[0].end {
-                let found = self.message_at(&grave, 0, offset).await;
-                let story = user_properties(&found.head);
-                if story.get("DLQ_REASON").is_none_or(|reason| reason != AGED) {
-                    continue;
-                }
-                let properties = v2::SystemProperties::decode(found.properties.as_ref()).expect("properties");
-                let topic = properties.dead_letter_queue.expect("where it came from").topic;
-                let (queue, offset): (u32, u64) = (
-                    story["DLQ_ORIGIN_QUEUE"].parse().expect("a number"),
-                    story["DLQ_ORIGIN_OFFSET"].parse().expect("a number"),
-                );
-                let kept = &self.model.topics[&topic].queues[queue as usize];
-                assert!(offset < kept.start, "{topic}/{queue}/{offset} is in its queue still");
-                assert!(kept.get(offset).stored_ms + GRACE_MS < self.model.now_ms);
-                self.model.bury(&(group.to_owned(), topic), queue, offset, Cause::Aged);
-            }
-        }
-    }
-
     /// Finds every message that died in the dead-letter topic of its group: all of them, once, and
     /// nothing else.
     pub(super) async fn settle_graves(&mut self) {
@@ -146,7 +114,6 @@ fn buried(dead: Dead, topic: &str, group: &str, found: Delivery) -> Message {
     let reason = match dead.cause {
         Cause::Exhausted => "attempts exhausted",
         Cause::Forwarded => "forwarded by client",
-        Cause::Aged => AGED,
     };
     let story = user_properties(&found.head);
     let told: Vec<&str> =

@@ -154,10 +154,16 @@ impl Driver {
                     self.ack(self.issued[known..].to_vec()).await;
                 }
             }
-            self.pass(25 * 3_600_000).await;
+            self.pass(self.longest_lease_ms() + 3_600_000).await;
             self.settle_graves().await;
         }
         self.compare_groups().await;
+    }
+
+    /// The longest that a lease is asked for: retention by age moves what is in hand much longer than
+    /// that to the dead-letter topics, in its own time.
+    pub(super) fn longest_lease_ms(&self) -> u64 {
+        if self.config.retention_ms == NEVER_MS { 24 * 3_600_000 } else { 12 * 3_600_000 }
     }
 
     /// Retention takes what is too old, or too much.
@@ -169,11 +175,6 @@ impl Driver {
         let last = queue.get(start - 1);
         let age_ms = self.model.now_ms - last.stored_ms;
         assert!(age_ms > self.config.retention_ms, "{topic}/{number} starts at {start}, {age_ms} ms old");
-    }
-
-    /// Retention takes something.
-    fn forgets(&self) -> bool {
-        self.config.retention_bytes.is_some() || self.config.retention_ms != NEVER_MS
     }
 
     async fn pass(&mut self, ms: u64) {
@@ -204,9 +205,6 @@ impl Driver {
         }
         self.model.bury_due();
         self.look_up().await;
-        if self.forgets() {
-            self.see_aged().await;
-        }
     }
 
     async fn crash(&mut self) {

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use centaur_apis::{receipt_handle::ReceiptHandle, store::Delivery};
 
+use crate::harness::message_id;
+
 use super::{
     Ask, Reader, Reference, check_same,
     pop::{INVISIBLE_MS_MAX, Key, Lease, Line, Row, fresh},
@@ -50,7 +52,9 @@ impl Reference {
 
     fn check_content(&self, reader: &Reader, delivery: &Delivery) {
         let (topic, group) = (&self.topics[&reader.1], &self.groups[&reader.0]);
-        let sent = topic.queues[delivery.queue as usize].get(delivery.offset);
+        let queue = &topic.queues[delivery.queue as usize];
+        assert!(delivery.offset < queue.end(), "{} is none of {}", shown(delivery), reader.1);
+        let sent = queue.get(delivery.offset);
         check_same(sent, delivery);
         assert_eq!(delivery.stored_ms, sent.stored_ms, "store time of {}", sent.id);
         let handle = ReceiptHandle::peek(&delivery.handle).expect("a handle");
@@ -241,4 +245,9 @@ fn passed_over() -> Row {
 fn lease(delivery: &Delivery) -> Lease {
     let handle = ReceiptHandle::peek(&delivery.handle).expect("a handle");
     (delivery.queue, delivery.offset, handle.generation)
+}
+
+fn shown(delivery: &Delivery) -> String {
+    let Delivery { queue, offset, stored_ms, attempt, .. } = delivery;
+    format!("{} at {queue}/{offset} of {stored_ms}, attempt {attempt}", message_id(&delivery.properties))
 }

@@ -9,8 +9,6 @@ use super::{Message, Reference};
 pub enum Cause {
     Exhausted,
     Forwarded,
-    /// Its topic had not kept it for long.
-    Aged,
 }
 
 /// A message that died, as it was, and where.
