@@ -152,6 +152,7 @@ impl Driver {
                         break;
                     }
                     self.ack(self.issued[known..].to_vec()).await;
+                    self.settle_graves().await;
                 }
             }
             self.pass(self.longest_lease_ms() + 3_600_000).await;
