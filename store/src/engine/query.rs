@@ -230,7 +230,7 @@ impl Machine {
             self.state.index.range(key, first, limit, &mut entries).map_err(|error| damaged(&error))?;
             found.extend(entries.into_iter().map(|(offset, entry)| Found::new(queue, offset, entry)));
             // A topic may have many queues: no more is held than the answer and one queue's share.
-            found.sort_unstable_by_key(|found| (found.stored_ms, found.lsn));
+            found.sort_unstable_by_key(|found| (found.stored_ms, found.queue, found.offset));
             found.truncate(limit);
         }
         Ok(found)

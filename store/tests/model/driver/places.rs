@@ -148,7 +148,7 @@ fn check_queued(topic: &Topic, by: &By, limit: usize, found: &[&Delivery], compl
         By::MessageId(_) | By::Key(_) => false,
     };
     let mut expected: Vec<_> = queued.filter(is_wanted).collect();
-    expected.sort_by_key(|(_, _, message)| (message.stored_ms, message.order));
+    expected.sort_by_key(|(queue, offset, message)| (message.stored_ms, *queue, *offset));
     assert_eq!(complete, expected.len() <= limit);
     expected.truncate(limit);
     let places: Vec<_> = found.iter().map(|found| (found.queue, found.offset)).collect();
