@@ -173,7 +173,10 @@ impl Machine {
             Some(By::Key(text)) => return self.look_up(id, text, system::KEYS, limit),
             Some(By::Place(place)) => {
                 let key = QueueKey { topic: id, queue: place.queue };
+                let start = topic.queues.get(place.queue as usize).map_or(0, |queue| queue.start);
                 let entry = self.state.index.get(key, place.offset).map_err(|error| damaged(&error))?;
+                // Retention may have left it on the disk for somebody else.
+                let entry = entry.filter(|_| place.offset >= start);
                 entry.map(|entry| Found::new(place.queue, place.offset, entry)).into_iter().collect()
             }
             Some(By::FromMs(from_ms)) => self.since(id, queues, *from_ms, limit + 1)?,
@@ -235,7 +238,7 @@ impl Machine {
             self.state.index.range(key, first.max(ends.start), limit, &mut entries).map_err(|error| damaged(&error))?;
             found.extend(entries.into_iter().map(|(offset, entry)| Found::new(queue, offset, entry)));
             // A topic may have many queues: no more is held than the answer and one queue's share.
-            found.sort_unstable_by_key(|found| (found.stored_ms, found.lsn));
+            found.sort_unstable_by_key(|found| (found.stored_ms, found.queue, found.offset));
             found.truncate(limit);
         }
         Ok(found)

@@ -3,23 +3,31 @@
 use std::fmt;
 
 use centaur_apis::{
+    log::Resolution,
     receipt_handle::ReceiptHandle,
     store::{Place, query_messages_request::By},
+    v2,
 };
 use centaur_store::log::faulty::Random;
+use prost::Message as _;
 
 use crate::{
     driver::Driver,
     harness::{self, UNLIMITED},
-    reference::{Ask, Message, Reader},
+    reference::{Ask, Message, Reader, Reset, Target},
 };
 
-pub const TOPICS: [&str; 3] = ["orders", "payments", "%DLQ%workers"];
+pub const TOPICS: [&str; 4] = ["orders", "payments", "alerts", "%DLQ%workers"];
+/// Its queues are priorities.
+pub const PRIORITIES: &str = "alerts";
 pub const GROUPS: [&str; 3] = ["workers", "auditors", "mailers"];
 const CLIENTS: [&str; 3] = ["alpha", "beta", "gamma"];
 const TAGS: [&str; 3] = ["red", "green", "blue"];
 const KEYS: [&str; 4] = ["k1", "k2", "k3", "k4"];
 const ATTEMPTS: [&str; 4] = ["", "", "first", "second"];
+const MESSAGE_GROUPS: [&str; 6] = ["", "", "", "north", "south", "west"];
+/// Messages that may be sent once more.
+const SENT_LATELY: usize = 12;
 
 /// A handle that was given out, and to whom.
 #[derive(Clone)]
@@ -28,6 +36,41 @@ pub struct Issued {
     pub client: String,
     pub id: String,
     pub text: String,
+}
+
+/// A ticket that was given out for a message, and by which incarnation of its topic.
+#[derive(Clone, Debug)]
+pub struct Ticketed {
+    pub topic: String,
+    pub topic_id: u32,
+    pub id: String,
+    pub text: String,
+    pub is_half: bool,
+}
+
+/// Messages to send together.
+#[derive(Clone, Debug)]
+pub struct Parcel {
+    pub topic: &'static str,
+    pub drafts: Vec<Draft>,
+}
+
+/// A message to send.
+#[derive(Clone)]
+pub struct Draft {
+    pub queue: u32,
+    pub wait: Wait,
+    pub message: Message,
+}
+
+/// What a message waits for before it is visible.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    Nothing,
+    /// Its time, ms of the store's clock.
+    Until(u64),
+    /// Its transaction, and when its producer is asked: 0 for the default.
+    Outcome(u64),
 }
 
 impl fmt::Debug for Issued {
@@ -41,12 +84,21 @@ impl fmt::Debug for Issued {
     }
 }
 
+impl fmt::Debug for Draft {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { queue, wait, message: Message { id, group, body, .. } } = self;
+        write!(f, "{id} {:?} of {} bytes to {queue}", group, body.len())?;
+        if *wait == Wait::Nothing { Ok(()) } else { write!(f, " {wait:?}") }
+    }
+}
+
 /// One thing to do.
 #[derive(Debug)]
 pub enum Command {
     PutTopic {
         name: &'static str,
         queues: u32,
+        dedupe_ms: Option<u64>,
     },
     DeleteTopic {
         name: &'static str,
@@ -54,12 +106,14 @@ pub enum Command {
     PutGroup {
         name: &'static str,
         max_attempts: u32,
+        fifo: Option<bool>,
+        blocks: bool,
+        shared_percent: u32,
     },
     DeleteGroup {
         name: &'static str,
     },
-    /// Batches of messages: topic, queue, sizes of the bodies.
-    Send(Vec<(&'static str, u32, Vec<usize>)>),
+    Send(Vec<Parcel>),
     Pop(Ask),
     /// A poll that waits for a message, which is sent then.
     Park {
@@ -83,6 +137,54 @@ pub enum Command {
         group: Option<&'static str>,
     },
     Touch(&'static str),
+    Recall {
+        topic: String,
+        ticket: Ticketed,
+    },
+    ListScheduled {
+        topic: Option<&'static str>,
+        limit: u32,
+    },
+    /// By its ticket, or by the id of its message.
+    EndTransaction {
+        topic: String,
+        ticket: Ticketed,
+        by_id: bool,
+        resolution: Resolution,
+    },
+    TakeChecks {
+        topics: Vec<&'static str>,
+        checks_max: u32,
+    },
+    ListTransactions {
+        topic: Option<&'static str>,
+        discarded_only: bool,
+        limit: u32,
+    },
+    Redrive {
+        group: &'static str,
+        places: Vec<Place>,
+        dry_run: bool,
+    },
+    Reset {
+        reset: Reset,
+        dry_run: bool,
+        create_group: bool,
+    },
+    Read {
+        ask: Ask,
+        queue: u32,
+        offset: u64,
+    },
+    QueryOffset {
+        topic: &'static str,
+        queue: u32,
+        target: Target,
+    },
+    GetOffset {
+        reader: Reader,
+        queue: u32,
+    },
     Pass {
         ms: u64,
     },
@@ -104,44 +206,83 @@ impl Driver {
         let topic = self.one_of(&TOPICS);
         let group = self.one_of(&GROUPS);
         let client = self.one_of(&CLIENTS);
-        match self.random.below(100) {
-            0..30 => Command::Send((0..=self.random.below(2)).map(|_| self.choose_batch()).collect()),
-            30..53 => Command::Pop(self.choose_ask()),
-            53..55 => Command::Park { ask: self.choose_ask(), queue: self.random.below(3) as u32 },
-            55..68 => Command::Ack((0..=self.random.below(12)).map(|_| self.choose_issued()).collect()),
-            68..74 => Command::Change {
+        match self.random.below(1000) {
+            0..280 => Command::Send((0..=self.random.below(2)).map(|_| self.choose_parcel()).collect()),
+            280..480 => Command::Pop(self.choose_ask()),
+            480..500 => Command::Park { ask: self.choose_ask(), queue: self.random.below(3) as u32 },
+            500..600 => Command::Ack((0..=self.random.below(12)).map(|_| self.choose_issued()).collect()),
+            600..650 => Command::Change {
                 issued: self.choose_issued(),
-                invisible_ms: [0, 1, 5_000, 600_000, u64::MAX][pick(&mut self.random, 5)],
+                invisible_ms: [0, 1, 5_000, 600_000, self.longest_lease_ms()][pick(&mut self.random, 5)],
                 uncounted: self.random.below(3) == 0,
             },
-            74..76 => Command::Bury(self.choose_issued()),
-            76 => {
+            650..665 => Command::Bury(self.choose_issued()),
+            665..675 => {
                 let issued = self.choose_issued();
                 let client = if self.random.below(3) == 0 { client.to_owned() } else { issued.client.clone() };
                 Command::BuryById { issued, client }
             }
-            77 => Command::EndSession { client, group: (self.random.below(2) == 0).then_some(group) },
-            78 => Command::Touch(client),
-            79..90 => Command::Pass { ms: [10, 999, 9_000, 31_000, 70_000, 4_000_000][pick(&mut self.random, 6)] },
-            90 => Command::Jump { ms: [-3_600_000, -100, 100, 3_600_000][pick(&mut self.random, 4)] },
-            91..95 => self.choose_query(topic),
-            95 => Command::PutTopic { name: topic, queues: 1 + self.random.below(5) as u32 },
-            96 => Command::PutGroup { name: group, max_attempts: 1 + self.random.below(5) as u32 },
-            97 if self.random.below(3) == 0 => Command::DeleteTopic { name: topic },
-            97 if self.random.below(3) == 0 => Command::DeleteGroup { name: group },
-            97 | 98 => Command::Close,
+            675..685 => Command::EndSession { client, group: (self.random.below(2) == 0).then_some(group) },
+            685..695 => Command::Touch(client),
+            695..730 => self.choose_for_ticket(),
+            730..745 => {
+                let topics = (0..=self.random.below(2)).map(|_| self.one_of(&TOPICS)).collect();
+                Command::TakeChecks { topics, checks_max: [1, 2, 100][pick(&mut self.random, 3)] }
+            }
+            745..760 => self.choose_list(topic),
+            760..775 => self.choose_redrive(group),
+            775..815 => self.choose_place(topic, group),
+            815..900 => Command::Pass { ms: [10, 999, 9_000, 31_000, 70_000, 4_000_000][pick(&mut self.random, 6)] },
+            900..908 => Command::Jump { ms: [-3_600_000, -100, 100, 3_600_000][pick(&mut self.random, 4)] },
+            908..938 => self.choose_query(topic),
+            938..950 => Command::PutTopic {
+                name: topic,
+                queues: 1 + self.random.below(5) as u32,
+                dedupe_ms: (self.random.below(2) == 0).then(|| [0, 20_000, 600_000][pick(&mut self.random, 3)]),
+            },
+            950..970 => Command::PutGroup {
+                name: group,
+                max_attempts: 1 + self.random.below(5) as u32,
+                fifo: (self.random.below(3) > 0).then(|| self.random.below(3) > 0),
+                blocks: self.random.below(4) == 0,
+                shared_percent: [0, 0, 30][pick(&mut self.random, 3)],
+            },
+            970..973 => Command::DeleteTopic { name: topic },
+            973..976 => Command::DeleteGroup { name: group },
+            976..988 => Command::Close,
             _ => Command::Crash,
         }
     }
 
-    fn choose_batch(&mut self) -> (&'static str, u32, Vec<usize>) {
+    fn choose_parcel(&mut self) -> Parcel {
+        let topic = self.one_of(&TOPICS);
         let count = 1 + self.random.below(6);
-        let sizes = (0..count).map(|_| match self.random.below(8) {
-            0 => self.random.below(30_000) as usize,
-            _ => self.random.below(300) as usize,
-        });
-        let sizes = sizes.collect();
-        (self.one_of(&TOPICS), self.random.below(4) as u32, sizes)
+        Parcel { topic, drafts: (0..count).map(|_| self.choose_draft(topic)).collect() }
+    }
+
+    fn choose_draft(&mut self, topic: &'static str) -> Draft {
+        let bytes = match self.random.below(8) {
+            0 => self.random.below(30_000),
+            _ => self.random.below(300),
+        };
+        let group = self.one_of(&MESSAGE_GROUPS);
+        let again = self.lately.iter().filter(|(sent_to, _)| *sent_to == topic).map(|(_, message)| message);
+        let again = again.last().filter(|_| self.random.below(12) == 0).cloned();
+        let message = again.unwrap_or_else(|| self.message(topic, bytes as usize, group));
+        if self.lately.len() == SENT_LATELY {
+            self.lately.remove(0);
+        }
+        self.lately.push((topic, message.clone()));
+        let wait = match self.random.below(12) {
+            // What comes into a dead-letter topic by itself has to be a dead letter.
+            _ if topic.starts_with('%') => Wait::Nothing,
+            0 => Wait::Until(self.model.now_ms.saturating_sub(self.random.below(2))),
+            1 | 2 => Wait::Until(self.model.now_ms + [1, 5_000, 5_000, 60_000, 3_600_000][pick(&mut self.random, 5)]),
+            3 => Wait::Outcome([0, 1, 60_000][pick(&mut self.random, 3)]),
+            _ => Wait::Nothing,
+        };
+        let queues = 2 + self.random.below(3);
+        Draft { queue: self.random.below(queues) as u32, wait, message }
     }
 
     fn choose_ask(&mut self) -> Ask {
@@ -188,13 +329,86 @@ impl Driver {
         match self.random.below(25) {
             0 => issued.reader.0 = self.one_of(&GROUPS).to_owned(),
             1 => issued.reader.1 = self.one_of(&TOPICS).to_owned(),
-            2 => {
-                issued.text.pop();
-                issued.text.push('!');
-            }
+            2 => forge(&mut issued.text),
             _ => {}
         }
         issued
+    }
+
+    /// A recall or the end of a transaction, mostly with a ticket of the right kind.
+    fn choose_for_ticket(&mut self) -> Command {
+        let is_half = self.random.below(3) > 0;
+        let fits = |ticket: &&Ticketed| ticket.is_half == is_half;
+        let lately: Vec<Ticketed> = self.tickets.iter().rev().filter(fits).take(8).cloned().collect();
+        if lately.is_empty() {
+            return self.choose_list(TOPICS[0]);
+        }
+        let mut ticket = lately[pick(&mut self.random, lately.len())].clone();
+        let mut topic = ticket.topic.clone();
+        match self.random.below(25) {
+            0 => topic = self.one_of(&TOPICS).to_owned(),
+            1 => forge(&mut ticket.text),
+            _ => {}
+        }
+        let ends = if self.random.below(20) == 0 { !is_half } else { is_half };
+        if !ends {
+            return Command::Recall { topic, ticket };
+        }
+        let resolutions = [Resolution::Committed, Resolution::Committed, Resolution::RolledBack, Resolution::Undecided];
+        let resolution = resolutions[pick(&mut self.random, 4)];
+        Command::EndTransaction { topic, ticket, by_id: self.random.below(4) == 0, resolution }
+    }
+
+    fn choose_list(&mut self, topic: &'static str) -> Command {
+        let topic = (self.random.below(2) == 0).then_some(topic);
+        let limit = [0, 1, 3][pick(&mut self.random, 3)];
+        match self.random.below(2) {
+            0 => Command::ListScheduled { topic, limit },
+            _ => Command::ListTransactions { topic, discarded_only: self.random.below(3) == 0, limit },
+        }
+    }
+
+    fn choose_redrive(&mut self, group: &'static str) -> Command {
+        let end = self.model.topics.get(&format!("%DLQ%{group}")).map_or(0, |topic| topic.queues[0].end());
+        let place = |random: &mut Random| Place {
+            queue: u32::from(random.below(20) == 0),
+            offset: random.below(end + 1).max(random.below(end + 1)),
+        };
+        let places = (0..=self.random.below(3)).map(|_| place(&mut self.random)).collect();
+        Command::Redrive { group, places, dry_run: self.random.below(4) == 0 }
+    }
+
+    /// A question about places in queues, or a change of one.
+    fn choose_place(&mut self, topic: &'static str, group: &'static str) -> Command {
+        let queue = self.random.below(4) as u32;
+        let end = self.model.topics.get(topic).and_then(|t| t.queues.get(queue as usize)).map_or(0, |q| q.end());
+        let offset = self.random.below(end + 3);
+        let target = match self.random.below(4) {
+            0 => Target::Earliest,
+            1 => Target::Latest,
+            2 => Target::FromMs(self.model.now_ms.saturating_sub(self.random.below(100_000))),
+            _ => Target::Offset(offset),
+        };
+        match self.random.below(10) {
+            0..3 => Command::Read {
+                ask: Ask { reader: (String::new(), topic.to_owned()), ..self.choose_ask() },
+                queue,
+                offset,
+            },
+            3..5 if !matches!(target, Target::Offset(_)) => Command::QueryOffset { topic, queue, target },
+            3..6 => Command::GetOffset { reader: (group.to_owned(), topic.to_owned()), queue },
+            _ => {
+                let reset = Reset {
+                    group: group.to_owned(),
+                    topic: (self.random.below(4) > 0).then(|| topic.to_owned()),
+                    queue: (self.random.below(2) == 0).then_some(queue),
+                    target,
+                    strict: self.random.below(3) == 0,
+                };
+                let dry_run = self.random.below(4) == 0;
+                Command::Reset { reset, dry_run, create_group: self.random.below(2) == 0 }
+            }
+        }
     }
 
     fn choose_query(&mut self, topic: &'static str) -> Command {
@@ -208,28 +422,40 @@ impl Driver {
     }
 
     /// A message that there was not before.
-    pub fn message(&mut self, topic: &str, bytes: usize) -> Message {
+    pub fn message(&mut self, topic: &str, bytes: usize, group: &str) -> Message {
         self.sent += 1;
         let id = format!("m{}", self.sent);
         let tag = (self.random.below(4) != 0).then(|| self.one_of(&TAGS));
         let keys: Vec<&str> = KEYS.into_iter().filter(|_| self.random.below(4) == 0).collect();
         let body: Vec<u8> = (0..bytes).map(|_| self.random.next() as u8).collect();
         let new = harness::message(topic, &id, tag, &keys, body);
+        let mut properties = v2::SystemProperties::decode(new.properties.as_ref()).expect("properties");
+        properties.message_group = (!group.is_empty()).then(|| group.to_owned());
         Message {
             id,
             tag: tag.map(str::to_owned),
             keys: keys.into_iter().map(str::to_owned).collect(),
+            group: group.to_owned(),
             head: new.head,
-            properties: new.properties,
+            properties: properties.encode_to_vec().into(),
             body: new.body,
             stored_ms: 0,
+            recorded_ms: 0,
             order: 0,
+            is_direct: false,
+            origin: None,
         }
     }
 
     fn one_of(&mut self, names: &[&'static str]) -> &'static str {
         names[pick(&mut self.random, names.len())]
     }
+}
+
+/// Makes a text that nobody gave out.
+fn forge(text: &mut String) {
+    text.pop();
+    text.push('!');
 }
 
 /// One of so many.

@@ -119,6 +119,9 @@ impl Pop {
             let Some(cursor) = self.cursor_mut(reader, position.queue) else { continue };
             cursor.epoch += 1;
             cursor.fetch = position.offset;
+            if let Some(subscription) = self.subscriptions.get_mut(&reader) {
+                subscription.forget_answers(position.queue);
+            }
         }
         if let Some(subscription) = self.subscriptions.get_mut(&reader) {
             subscription.started = true;

@@ -160,6 +160,13 @@ impl Subscription {
         free_at.is_some_and(|at| at > now_ms)
     }
 
+    /// Leases of a queue are void: no attempt gets them again. New ones have the same generations.
+    pub(super) fn forget_answers(&mut self, queue: u32) {
+        for answer in self.attempts.values_mut() {
+            answer.retain(|granted| granted.queue != queue);
+        }
+    }
+
     /// What an earlier answer to this attempt gave, as far as those leases still run.
     pub fn repeat(&self, attempt: u64, now_ms: u64) -> Option<Vec<Granted>> {
         let granted = self.attempts.get(&attempt)?;

@@ -1,0 +1,78 @@
+//! Topics and groups.
+
+use centaur_apis::{
+    log::TopicType,
+    store::{DeleteGroupRequest, DeleteTopicRequest, PutGroupRequest, PutTopicRequest, Reason},
+};
+
+use super::Driver;
+use crate::{command::PRIORITIES, harness::reason, reference::Group};
+
+impl Driver {
+    pub(super) async fn put_topic(&mut self, name: &str, queues: u32, dedupe_ms: Option<u64>) {
+        let request = PutTopicRequest {
+            name: name.to_owned(),
+            r#type: if name == PRIORITIES { TopicType::Priority } else { TopicType::Unspecified }.into(),
+            queues: Some(queues),
+            dedupe_ms,
+            ..Default::default()
+        };
+        let known = self.model.topics.get(name).map(|topic| topic.queues.len());
+        let is_fixed = name.starts_with('%');
+        match self.client.put_topic(request).await {
+            Ok(answer) => {
+                let answer = answer.into_inner();
+                let settings = answer.topic.expect("settings");
+                assert_eq!((answer.created, settings.queues), (known.is_none(), queues));
+                self.model.put_topic(&settings);
+            }
+            Err(status) => {
+                let known = known.expect("a new topic is created");
+                assert_eq!(reason(&status), Reason::Precondition, "{status}");
+                assert!(known > queues as usize || (is_fixed && known != queues as usize), "{status}");
+            }
+        }
+    }
+
+    pub(super) async fn delete_topic(&mut self, name: &str) {
+        let request = DeleteTopicRequest { name: name.to_owned(), dry_run: false };
+        let answer = self.client.delete_topic(request).await.map_err(|status| reason(&status));
+        let kept = self.model.topics.get(name).map(|t| t.queues.iter().map(|queue| queue.kept().count() as u64).sum());
+        assert_eq!(answer.map(|answer| answer.into_inner().messages), kept.ok_or(Reason::TopicNotFound));
+        self.model.delete_topic(name);
+    }
+
+    pub(super) async fn put_group(
+        &mut self,
+        name: &str,
+        max_attempts: u32,
+        fifo: Option<bool>,
+        blocks: bool,
+        shared_percent: u32,
+    ) {
+        let request = PutGroupRequest {
+            name: name.to_owned(),
+            fifo,
+            max_attempts: Some(max_attempts),
+            blocks_when_exhausted: Some(blocks),
+            shared_percent: Some(shared_percent),
+            ..Default::default()
+        };
+        let was_fifo = self.model.groups.get(name).is_some_and(|group| group.fifo);
+        let may_be_set = fifo.is_none_or(|fifo| fifo == was_fifo) || self.model.may_change_order(name);
+        let answer = self.client.put_group(request).await.map_err(|status| reason(&status));
+        if !may_be_set {
+            return assert_eq!(answer.map(drop), Err(Reason::Precondition));
+        }
+        let group = Group::from(&answer.expect("set").into_inner().group.expect("a group"));
+        let fifo = fifo.unwrap_or(was_fifo);
+        assert_eq!(group, Group { id: group.id, max_attempts, fifo, blocks, shared_percent });
+        self.model.put_group(name, group);
+    }
+
+    pub(super) async fn delete_group(&mut self, name: &str) {
+        let answer = self.client.delete_group(DeleteGroupRequest { name: name.to_owned() }).await;
+        assert_eq!(answer.is_ok(), self.model.groups.contains_key(name));
+        self.model.delete_group(name);
+    }
+}
