@@ -25,7 +25,13 @@ class Client:
     start_ms_max: int = 1000
     extends_lease: bool = True
     priority_min: int = 0
+    # What this client shows of a due time: so many ms, and no parts of them.
+    due_unit_ms: int = 1
     version: str = ""
+
+    def shown_due_ms(self, due_ms):
+        """A due time as this client shows it."""
+        return due_ms // self.due_unit_ms * self.due_unit_ms
 
     def start(self, home):
         """The command line and the environment of a run whose logs go to `home`."""
@@ -51,7 +57,7 @@ CLIENTS = [
     Client("python", "python", scenarios=_EVERYTHING | {"lite-simple"}),
     # This client takes a message of priority 0 for one without.
     Client("node", "node", scenarios=_EVERYTHING, priority_min=1),
-    Client("rust", "rust", scenarios=_SIMPLE, extends_lease=False),
+    Client("rust", "rust", scenarios=_SIMPLE, extends_lease=False, due_unit_ms=1000),
 ]
 
 _NEEDS = {
