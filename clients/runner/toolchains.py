@@ -27,7 +27,13 @@ class Client:
     priority_min: int = 0
     # A message whose listener failed is called again before those behind it in its message group.
     waits_for_failed: bool = True
+    # What this client shows of a due time: so many ms, and no parts of them.
+    due_unit_ms: int = 1
     version: str = ""
+
+    def shown_due_ms(self, due_ms):
+        """A due time as this client shows it."""
+        return due_ms // self.due_unit_ms * self.due_unit_ms
 
     def start(self, home):
         """The command line and the environment of a run whose logs go to `home`."""
@@ -54,7 +60,7 @@ CLIENTS = [
     Client("python", "python", scenarios=_EVERYTHING | {"lite-simple"}),
     # This client takes a message of priority 0 for one without.
     Client("node", "node", scenarios=_EVERYTHING, priority_min=1),
-    Client("rust", "rust", scenarios=_SIMPLE, extends_lease=False),
+    Client("rust", "rust", scenarios=_SIMPLE, extends_lease=False, due_unit_ms=1000),
 ]
 
 _NEEDS = {
