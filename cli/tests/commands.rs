@@ -265,3 +265,146 @@ fn wait_for_client(server: &Server, group: &str) {
         listed["clients"].as_array().is_some_and(|clients| clients.len() == 1)
     });
 }
+
+#[test]
+fn settings_of_a_topic_stay_until_they_are_changed() {
+    let server = Server::start();
+    let settings = ["--type", "lite", "--retention", "7d", "--ttl", "1h", "--dedupe", "10m", "--lite-expiry", "30d"];
+    server.run(&[&["topic", "create", "t"][..], &settings].concat());
+    server.run(&["topic", "update", "t", "--ttl", "0", "--retention", "1d"]);
+    let topic = json(&server.run(&["topic", "get", "t", "-o", "json"]))["topic"].clone();
+    assert_eq!(topic["type"], "lite");
+    let (minute, day) = (60_000, 86_400_000_u64);
+    for (setting, ms) in
+        [("retention_ms", day), ("ttl_ms", 0), ("dedupe_ms", 10 * minute), ("lite_expiry_ms", 30 * day)]
+    {
+        assert_eq!(topic[setting], ms, "{setting}: {topic}");
+    }
+    let shown = server.run(&["topic", "describe", "t"]);
+    for line in ["type        lite", "retention   1d", "ttl         never", "dedupe      10m"] {
+        assert!(shown.lines().any(|shown| shown == line), "{line}: {shown}");
+    }
+    for wrong in [["--ttl", "5"], ["--retention", "soon"], ["--type", "colourful"]] {
+        assert_eq!(exit_code(&server, &[&["topic", "update", "t"][..], &wrong].concat()), Some(2), "{wrong:?}");
+    }
+}
+
+#[test]
+fn a_group_is_put_back_and_ahead() {
+    let server = Server::start();
+    server.run(&["topic", "create", "t", "--queues", "1"]);
+    server.run(&["produce", "t", "--body", "a", "--body", "b", "--body", "c"]);
+    let consume = |count: &str| server.run(&["consume", "t", "--group", "g", "--count", count, "--wait", "500ms"]);
+    assert_eq!(consume("3"), "a\nb\nc\n");
+    let reset = |arguments: &[&str]| {
+        let done = json(&server.run(&[&["group", "reset", "g", "-o", "json"], arguments].concat()));
+        let queue = &done["queues"][0];
+        (done["done"] == true, ["before", "after", "again", "skipped"].map(|place| queue[place].as_u64()))
+    };
+    let places = |places: [u64; 4]| places.map(Some);
+    assert_eq!(reset(&["--to", "earliest", "--dry-run"]), (false, places([3, 0, 3, 0])));
+    assert_eq!(exit_code(&server, &["group", "reset", "g", "--to", "earliest"]), Some(10));
+    assert_eq!(consume("1"), "", "neither changed anything");
+    assert_eq!(reset(&["--to", "earliest", "--yes"]), (true, places([3, 0, 3, 0])));
+    assert_eq!(consume("3"), "a\nb\nc\n");
+    assert_eq!(reset(&["--topic", "t", "--queue", "0", "--to-offset", "2", "--yes"]), (true, places([3, 2, 1, 0])));
+    assert_eq!(consume("1"), "c\n");
+    assert_eq!(reset(&["--to", "1h", "--yes"]), (true, places([3, 0, 3, 0])));
+    assert_eq!(reset(&["--to", "latest", "--yes"]), (true, places([0, 3, 0, 3])));
+    assert_eq!(consume("1"), "");
+    assert_eq!(exit_code(&server, &["group", "reset", "absent", "--to", "earliest", "--yes"]), Some(3));
+    assert_eq!(exit_code(&server, &["group", "reset", "g", "--topic", "absent", "--to", "latest", "--yes"]), Some(3));
+    assert_eq!(exit_code(&server, &["group", "reset", "g"]), Some(2), "where to?");
+}
+
+#[test]
+fn dead_letters_are_listed_and_sent_again_once() {
+    let server = Server::start();
+    server.run(&["topic", "create", "t", "--queues", "1"]);
+    server.run(&["group", "create", "g", "--max-attempts", "1"]);
+    assert_eq!(exit_code(&server, &["dlq", "list", "absent"]), Some(3));
+    assert_eq!(json(&server.run(&["dlq", "list", "g", "-o", "json"]))["messages"], serde_json::json!([]));
+    assert_eq!(server.run(&["dlq", "redrive", "g", "--all"]), "", "there is nothing to send");
+    server.run(&["produce", "t", "--body", "a", "--body", "b", "--property", "shop=north"]);
+    let lost = ["consume", "t", "--group", "g", "--count", "2", "--no-ack", "--invisible", "10s"];
+    assert_eq!(server.run(&lost), "a\nb\n");
+    let listed = || json(&server.run(&["dlq", "list", "-o", "json"]))["groups"].clone();
+    wait_until("the leases to end", || listed()[0]["messages"] == 2);
+    assert_eq!(listed()[0]["group"], "g");
+
+    let letters = json(&server.run(&["dlq", "list", "g", "-o", "json"]))["messages"].clone();
+    let first = &letters[0];
+    assert_eq!((&first["origin_topic"], &first["attempts"]), (&"t".into(), &"1".into()));
+    assert_eq!(first["reason"], "attempts exhausted");
+    let id = first["id"].as_str().expect("an id");
+    let redrive = |arguments: &[&str]| {
+        let told = lines(&server.run(&[&["dlq", "redrive", "g", "-o", "json"], arguments].concat()));
+        told.iter().map(|one| one["outcome"].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+    };
+    let consume = || server.run(&["consume", "t", "--group", "g", "--wait", "500ms"]);
+    assert_eq!(redrive(&["--all", "--dry-run"]), ["SENT", "SENT"]);
+    assert_eq!(consume(), "", "nothing happened");
+    assert_eq!(redrive(&["--id", id]), ["SENT"]);
+    assert_eq!(consume(), "a\n");
+    assert_eq!(redrive(&["--all"]), ["ALREADY", "SENT"]);
+    let again = lines(&server.run(&["consume", "t", "--group", "g", "--count", "1", "-o", "json"]));
+    assert_eq!((&again[0]["body"], &again[0]["attempt"]), (&"b".into(), &1.into()));
+    assert_eq!(again[0]["properties"], serde_json::json!({ "shop": "north" }), "as it was sent");
+    assert_eq!(redrive(&["--from", "1h"]), ["ALREADY", "ALREADY"]);
+    assert_eq!(exit_code(&server, &["dlq", "redrive", "g", "--id", "absent"]), Some(3));
+    assert_eq!(exit_code(&server, &["dlq", "redrive", "g"]), Some(2), "which ones?");
+}
+
+#[test]
+fn transactions_are_listed_and_decided_once() {
+    let server = Server::start();
+    server.run(&["topic", "create", "t", "--type", "transaction", "--queues", "1"]);
+    let open = |body: &str| {
+        let sent = lines(&server.run(&["produce", "t", "--transaction", "unknown", "--body", body, "-o", "json"]));
+        let text = |field: &str| sent[0][field].as_str().expect("text").to_owned();
+        (text("id"), text("transaction_id"))
+    };
+    server.run(&["produce", "t", "--transaction", "rollback", "--body", "never"]);
+    let (by_id, by_message) = (open("by transaction id"), open("by message id"));
+    let dropped = open("dropped");
+    let listed = || json(&server.run(&["transaction", "list", "--topic", "t", "-o", "json"]));
+    let open_ones = listed();
+    assert_eq!(open_ones["total"], 3);
+    let first = &open_ones["transactions"][0];
+    assert_eq!((&first["message_id"], &first["transaction_id"]), (&by_id.0.clone().into(), &by_id.1.clone().into()));
+    assert_eq!(exit_code(&server, &["transaction", "commit", &by_id.1, "--topic", "t"]), Some(10));
+    server.run(&["transaction", "commit", &by_id.1, "--topic", "t", "--yes"]);
+    server.run(&["transaction", "commit", &by_message.0, "--topic", "t", "--yes"]);
+    server.run(&["transaction", "drop", &dropped.1, "--topic", "t", "--yes"]);
+    assert_eq!(listed()["total"], 0);
+    server.run(&["transaction", "commit", &by_id.1, "--topic", "t", "--yes"]);
+    assert_eq!(exit_code(&server, &["transaction", "commit", &dropped.1, "--topic", "t", "--yes"]), Some(4));
+    assert_eq!(exit_code(&server, &["transaction", "commit", "absent", "--topic", "t", "--yes"]), Some(3));
+    let received = server.run(&["consume", "t", "--group", "g", "--wait", "500ms"]);
+    assert_eq!(received, "by transaction id\nby message id\n");
+}
+
+#[test]
+fn delayed_messages_are_listed_and_taken_back() {
+    let server = Server::start();
+    server.run(&["topic", "create", "t", "--type", "delay", "--queues", "1"]);
+    let send = |delay: &str| lines(&server.run(&["produce", "t", "--delay", delay, "--body", delay, "-o", "json"]));
+    let (late, soon) = (send("2h"), send("1h"));
+    let listed = || json(&server.run(&["message", "delayed", "--topic", "t", "-o", "json"]));
+    let waiting = listed();
+    assert_eq!(waiting["total"], 2);
+    assert_eq!(waiting["messages"][0]["id"], soon[0]["id"], "the next due first");
+    assert_eq!(waiting["messages"][0]["recall_handle"], soon[0]["recall_handle"]);
+    let handle = soon[0]["recall_handle"].as_str().expect("a handle");
+    for time in ["once", "and again"] {
+        let recalled = json(&server.run(&["message", "recall", handle, "--topic", "t", "-o", "json"]));
+        assert_eq!(recalled["id"], soon[0]["id"], "{time}");
+    }
+    let waiting = listed();
+    assert_eq!((&waiting["total"], &waiting["messages"][0]["id"]), (&1.into(), &late[0]["id"]));
+    assert_eq!(exit_code(&server, &["message", "recall", "nonsense", "--topic", "t"]), Some(11));
+    let due = send("1s");
+    assert_eq!(server.run(&["consume", "t", "--group", "g", "--count", "1", "--wait", "30s"]), "1s\n");
+    let handle = due[0]["recall_handle"].as_str().expect("a handle");
+    assert_eq!(exit_code(&server, &["message", "recall", handle, "--topic", "t"]), Some(4), "it is delivered");
+}

@@ -155,6 +155,7 @@ async fn a_waiting_poll_is_answered_when_a_message_group_is_free() {
     let ask = PopRequest { wait_ms: 3_600_000, client: "other".into(), ..request() };
     let poll = tokio::spawn(async move { client.pop(ask).await });
     while store.polls().await == 0 {
+        assert!(!poll.is_finished(), "it has to wait");
         tokio::task::yield_now().await;
     }
     store.ack(&first[0]).await.expect("held");

@@ -282,6 +282,8 @@ struct Sent {
     entry: SendResultEntry,
     bytes: usize,
     latency: Duration,
+    /// Nobody gets it before its transaction is committed.
+    is_open: bool,
 }
 
 async fn send(mut client: Client, command: Arc<Command>, body: Bytes) -> Result<Sent, Failure> {
@@ -297,7 +299,7 @@ async fn send(mut client: Client, command: Arc<Command>, body: Bytes) -> Result<
     if let Some(ending) = command.transaction {
         end(&mut client, &command.topic, &entry, ending).await?;
     }
-    Ok(Sent { entry, bytes, latency })
+    Ok(Sent { entry, bytes, latency, is_open: command.transaction == Some(Ending::Unknown) })
 }
 
 async fn end(client: &mut Client, topic: &str, sent: &SendResultEntry, ending: Ending) -> Result<(), Failure> {
@@ -321,13 +323,26 @@ async fn end(client: &mut Client, topic: &str, sent: &SendResultEntry, ending: E
 
 fn show(output: Output, sent: &Sent) -> Result<(), Failure> {
     let ms = sent.latency.as_secs_f64() * 1000.0;
-    let SendResultEntry { message_id: id, offset, recall_handle, .. } = &sent.entry;
+    let SendResultEntry { message_id: id, offset, recall_handle, transaction_id, .. } = &sent.entry;
+    let recall_handle = Some(recall_handle).filter(|handle| !handle.is_empty());
+    let transaction_id = Some(transaction_id).filter(|_| sent.is_open);
     match output {
-        Output::Table if recall_handle.is_empty() => output::line(&format!("{id}  offset {offset}  {ms:.2} ms")),
-        Output::Table => output::line(&format!("{id}  recall handle {recall_handle}  {ms:.2} ms")),
+        Output::Table => {
+            let place = match (recall_handle, transaction_id) {
+                (Some(handle), _) => format!("recall handle {handle}"),
+                (None, Some(id)) => format!("transaction {id}"),
+                (None, None) => format!("offset {offset}"),
+            };
+            output::line(&format!("{id}  {place}  {ms:.2} ms"))
+        }
         Output::Json => {
-            let recall_handle = (!recall_handle.is_empty()).then_some(recall_handle);
-            let sent = json!({ "id": id, "offset": offset.to_string(), "recall_handle": recall_handle, "ms": ms });
+            let sent = json!({
+                "id": id,
+                "offset": offset.to_string(),
+                "recall_handle": recall_handle,
+                "transaction_id": transaction_id,
+                "ms": ms,
+            });
             output::line(&sent.to_string())
         }
     }

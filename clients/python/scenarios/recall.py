@@ -17,11 +17,12 @@ def run(arguments):
     handle = _send(producer, arguments, 0, LONG_S)
     with step("recalled"):
         success("recalled", id=producer.recall_message(arguments.topic, handle))
-    _recall_in_vain("again", producer, arguments, handle)
+    with step("again"):
+        success("again", id=producer.recall_message(arguments.topic, handle))
     handle = _send(producer, arguments, 1, SHORT_S)
     # The runner says so when somebody has received it.
     standard_input.await_stop()
-    _recall_in_vain("late", producer, arguments, handle)
+    _recall_too_late(producer, arguments, handle)
     with step("stop"):
         producer.shutdown()
     success("end")
@@ -38,10 +39,10 @@ def _send(producer, arguments, number, delay_s):
         return receipt.recall_handle
 
 
-def _recall_in_vain(name, producer, arguments, handle):
+def _recall_too_late(producer, arguments, handle):
     try:
         producer.recall_message(arguments.topic, handle)
     except Exception as expected:
-        success(name, text=str(expected))
+        success("late", text=str(expected))
         return
-    raise StepFailed(name) from AssertionError("the message was recalled")
+    raise StepFailed("late") from AssertionError("the message was recalled")

@@ -39,21 +39,21 @@ def _exchange(run, topic, topic_type, senders, readers, **settings):
                 if message is None:
                     wrong.append(f"message {number} did not arrive")
                 else:
-                    wrong += differences(message, sender, number, step["id"], **_kind(settings, step))
+                    wrong += differences(message, sender, number, step["id"], **_kind(settings, step, client))
             run.report.check(f"{topic} {client.name} reads {sender}", not wrong, "; ".join(wrong))
 
     run.each(f"{topic} send", senders, 3, send)
     run.each(f"{topic} read", readers, 3, read)
 
 
-def _kind(settings, step):
-    """The fields that make the sent message one of its kind."""
+def _kind(settings, step, reader):
+    """The fields that make the sent message one of its kind, as `reader` shows them."""
     kinds = settings.get("kinds", "normal").split(",")
     match kinds[step["number"] % len(kinds)]:
         case "fifo":
             return {"group": GROUP}
         case "delay":
-            return {"due_ms": step["due_ms"]}
+            return {"due_ms": reader.shown_due_ms(step["due_ms"])}
         case "priority":
             return {"priority": PRIORITY}
         case _:

@@ -28,6 +28,8 @@ pub(crate) async fn heartbeat(
     caller: &Caller<'_>,
     request: &HeartbeatRequest,
 ) -> Result<HeartbeatResponse, Refusal> {
+    // Before the store is asked anything: how long it takes says nothing about the client.
+    proxy.sessions.touch(caller.client, Sign::Active);
     let known = proxy.sessions.find(caller.client).map_or(ClientType::Unspecified, |session| session.kind());
     let kind = if known == ClientType::Unspecified { request.client_type() } else { known };
     let group = match kind {

@@ -3,13 +3,15 @@
 mod redrive;
 
 use centaur_apis::{
+    admin::admin_client::AdminClient,
     names::DEAD_LETTER_PREFIX,
-    store::{Delivery, ListTopicsRequest, ReadRequest},
+    store::{Delivery, DescribeGroupRequest, DescribeTopicRequest, ListTopicsRequest, ReadRequest},
     v2::{Message, SystemProperties},
 };
 use clap::{Args, Subcommand};
 use prost::Message as _;
 use serde_json::{Value, json};
+use tonic::{Code, transport::Channel};
 
 use crate::{
     admin::{self, Remote},
@@ -62,6 +64,19 @@ fn topic_of(group: &str) -> String {
     format!("{DEAD_LETTER_PREFIX}{group}")
 }
 
+/// Whether a group has a dead-letter topic: it comes into being with the first dead letter.
+///
+/// Errors: exit 3 for a group that has neither that topic nor anything else.
+async fn has_letters(client: &mut AdminClient<Channel>, group: &str) -> Result<bool, Failure> {
+    match client.describe_topic(DescribeTopicRequest { name: topic_of(group) }).await {
+        Ok(_) => return Ok(true),
+        Err(status) if status.code() == Code::NotFound => {}
+        Err(status) => return Err(admin::failure(&status)),
+    }
+    let described = client.describe_group(DescribeGroupRequest { name: group.to_owned() }).await;
+    described.map(|_| false).map_err(|status| admin::failure(&status))
+}
+
 async fn topics(remote: &Remote, limit: u32) -> Result<(), Failure> {
     let mut client = remote.connect().await?;
     let mut table = Table::new(&["GROUP", "MESSAGES", "NEWEST"]);
@@ -93,7 +108,8 @@ async fn letters(remote: &Remote, group: &str, offset: u64, limit: u32) -> Resul
     let mut client = remote.connect().await?;
     let mut table = Table::new(&["DIED", "OFFSET", "ID", "ORIGIN", "ATTEMPTS", "REASON", "SIZE"]);
     let (mut letters, mut next) = (Vec::new(), offset);
-    while letters.len() < limit as usize {
+    let any = has_letters(&mut client, group).await?;
+    while any && letters.len() < limit as usize {
         let messages_max = limit - u32::try_from(letters.len()).unwrap_or(limit);
         let request = ReadRequest {
             topic: topic_of(group),

@@ -15,7 +15,7 @@ use serde_json::json;
 use tokio::time::{Instant, sleep_until};
 use tonic::transport::Channel;
 
-use super::{PAGE_BYTES, topic_of};
+use super::{PAGE_BYTES, has_letters, topic_of};
 use crate::{
     admin::{self, Remote, times},
     exit::{Exit, Failure},
@@ -64,10 +64,10 @@ struct Tally {
 pub(super) async fn run(remote: &Remote, arguments: Arguments) -> Result<(), Failure> {
     let client = remote.connect().await?;
     let mut run = Run { output: remote.output, client, tally: Tally::default(), next: Instant::now(), arguments };
-    if run.arguments.ids.is_empty() {
-        run.by_offset().await?
-    } else {
-        run.by_id().await?
+    if !run.arguments.ids.is_empty() {
+        run.by_id().await?;
+    } else if has_letters(&mut run.client, &run.arguments.group).await? {
+        run.by_offset().await?;
     }
     run.finish()
 }
@@ -154,9 +154,11 @@ impl Run {
         for (place, result) in places.iter().zip(&answer.results) {
             self.tell(*place, result)?;
         }
-        // Only what was sent counts: going over what was sent before is quick.
-        let sent = u32::try_from(self.tally.sent - sent_before).unwrap_or(u32::MAX);
-        self.next = Instant::now() + Duration::from_secs(1) * sent / self.arguments.rate.get();
+        // Only what was sent counts: looking, and going over what was sent before, is quick.
+        if !self.arguments.dry_run {
+            let sent = u32::try_from(self.tally.sent - sent_before).unwrap_or(u32::MAX);
+            self.next = Instant::now() + Duration::from_secs(1) * sent / self.arguments.rate.get();
+        }
         Ok(())
     }
 

@@ -22,13 +22,14 @@ public final class Recall {
         String topic = arguments.text("topic");
         Producer producer = Step.named("start", () -> Clients.of(arguments).producer(topic));
         String recallable = Step.named("sent", () -> sendDelayed(producer, arguments, 0, LONG_MS));
-        String id = Step.named("recalled", () -> producer.recallMessage(topic, recallable).getMessageId().toString());
-        Output.success("recalled", "id", id);
-        recallInVain("again", producer, topic, recallable);
+        for (String step : new String[] {"recalled", "again"}) {
+            String id = Step.named(step, () -> producer.recallMessage(topic, recallable).getMessageId().toString());
+            Output.success(step, "id", id);
+        }
         String delivered = Step.named("sent", () -> sendDelayed(producer, arguments, 1, SHORT_MS));
         // The runner says so when somebody has received it.
         Input.awaitStop();
-        recallInVain("late", producer, topic, delivered);
+        recallTooLate(producer, topic, delivered);
         Step.named("stop", () -> {
             producer.close();
             return null;
@@ -47,13 +48,13 @@ public final class Recall {
         return receipt.getRecallHandle();
     }
 
-    private static void recallInVain(String step, Producer producer, String topic, String handle) throws StepFailed {
+    private static void recallTooLate(Producer producer, String topic, String handle) throws StepFailed {
         try {
             producer.recallMessage(topic, handle);
         } catch (Exception expected) {
-            Output.success(step, "text", Output.describe(expected));
+            Output.success("late", "text", Output.describe(expected));
             return;
         }
-        throw new StepFailed(step, "the message was recalled");
+        throw new StepFailed("late", "the message was recalled");
     }
 }
