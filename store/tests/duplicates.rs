@@ -2,7 +2,12 @@
 
 mod harness;
 
-use centaur_apis::store::{AppendRequest, Batch, BatchResult, NewMessage, PutTopicRequest};
+use centaur_apis::{
+    log::Resolution,
+    store::{
+        AppendRequest, Batch, BatchResult, EndTransactionRequest, Half, NewMessage, PutTopicRequest, RecallRequest,
+    },
+};
 use centaur_store::{Config, Store};
 use harness::{Client, Hands, Medium, START_MS, create_topic, message, message_id, pop};
 
@@ -91,4 +96,36 @@ async fn a_repeated_scheduled_message_has_the_ticket_of_the_first() {
     assert_eq!((first.tickets[0].as_str(), &first.tickets[1]), ("", &first.tickets[2]));
     assert!(!first.tickets[1].is_empty());
     assert_eq!(send(&mut client, vec![later()]).await.tickets, [first.tickets[1].clone()]);
+}
+
+#[tokio::test]
+async fn what_was_taken_back_may_be_sent_again() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let config = Config { data_dir: dir.path().into(), ..Config::default() };
+    let (_store, mut client) = open(&config, &Hands::default()).await;
+    create_topic(&mut client, TOPIC, 1).await.expect("made");
+    set_window(&mut client, WINDOW_MS).await;
+
+    let later = || NewMessage { due_ms: START_MS + 30_000, ..new("a") };
+    let ticket = send(&mut client, vec![later()]).await.tickets.remove(0);
+    let recall = RecallRequest { topic: TOPIC.into(), ticket: ticket.clone() };
+    client.recall(recall).await.expect("recalled");
+    let again = send(&mut client, vec![later()]).await;
+    assert_ne!(again.tickets[0], ticket, "the first is not coming");
+    assert_eq!(send(&mut client, vec![later()]).await.tickets, again.tickets);
+
+    let half = || NewMessage { half: Some(Half::default()), ..new("b") };
+    let ticket = send(&mut client, vec![half()]).await.tickets.remove(0);
+    let end = |ticket: &str, resolution: Resolution| EndTransactionRequest {
+        topic: TOPIC.into(),
+        ticket: ticket.to_owned(),
+        resolution: resolution.into(),
+        ..Default::default()
+    };
+    client.end_transaction(end(&ticket, Resolution::RolledBack)).await.expect("ended");
+    let again = send(&mut client, vec![half()]).await;
+    assert_ne!(again.tickets[0], ticket, "the first is not coming");
+    client.end_transaction(end(&again.tickets[0], Resolution::Committed)).await.expect("ended");
+    assert_eq!(send(&mut client, vec![half()]).await.tickets, again.tickets, "that one came");
+    assert_eq!(all(&mut client).await, ["b"]);
 }

@@ -8,12 +8,15 @@ use std::{
     sync::Arc,
 };
 
-use centaur_apis::names::StoreGroupName;
+use centaur_apis::{
+    names::StoreGroupName,
+    store::{DescribeRequest, NewMessage, PutTopicRequest},
+};
 use centaur_store::{
     Config, Flush, OpenError,
     log::{self, Disk, Options, Thinning, record::Record},
 };
-use harness::{Client, Hands, Medium, create_topic, message, message_id, pop, send};
+use harness::{Client, Hands, Medium, START_MS, create_topic, message, message_id, pop, send};
 
 const TOPIC: &str = "orders";
 
@@ -102,6 +105,64 @@ async fn what_is_left_of_a_thinned_segment_is_given_with_an_index_made_again() {
     assert!(matches!(refused, Err(OpenError::NoSnapshot { .. })), "{refused:?}");
     let salvaged = Config { salvage: true, ..config };
     let (store, client) = harness::open(&salvaged, &hands, &Medium::Real).expect("opens");
+    drop(client);
+    tokio::task::spawn_blocking(|| store.close()).await.expect("joined").expect("closed");
+}
+
+/// Sends messages that are of no use for long until a segment is sealed; gives the base of the next.
+async fn fill_segment(client: &mut Client, log_dir: &Path) -> String {
+    let newest = || with_ending(log_dir, "seg").pop().expect("an open segment");
+    let before = newest();
+    while newest() == before {
+        send(client, SHORT, 0, message(SHORT, "filler", None, &[], vec![1; 32 << 10])).await.expect("sent");
+    }
+    newest().file_stem().expect("a base").to_string_lossy().into_owned()
+}
+
+const SHORT: &str = "short";
+
+#[tokio::test]
+async fn a_segment_whose_index_run_cannot_be_written_is_not_thinned() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let config =
+        Config { data_dir: dir.path().into(), segment_bytes: 1 << 20, flush: Flush::Sync, ..Config::default() };
+    let (hands, log_dir) = (Hands::default(), dir.path().join("log"));
+    let (store, mut client) = harness::open(&config, &hands, &Medium::Real).expect("opens");
+    create_topic(&mut client, TOPIC, 1).await.expect("made");
+    create_topic(&mut client, SHORT, 1).await.expect("made");
+    let brief = PutTopicRequest { name: SHORT.into(), retention_ms: Some(60_000), ..Default::default() };
+    client.put_topic(brief).await.expect("set");
+    for id in 0..5u64 {
+        let later =
+            NewMessage { due_ms: START_MS + 30_000, ..message(TOPIC, &id.to_string(), None, &[], vec![2; 100]) };
+        send(&mut client, TOPIC, 0, later).await.expect("sent");
+    }
+    // They come due in the second segment, whose run cannot be written.
+    let second = fill_segment(&mut client, &log_dir).await;
+    let obstacle = log_dir.join(format!("{second}.idx.tmp"));
+    fs::create_dir(&obstacle).expect("made");
+    hands.pass(30_000);
+    for _ in 0..2 {
+        client.describe(DescribeRequest {}).await.expect("described");
+    }
+    for _ in 0..4 {
+        fill_segment(&mut client, &log_dir).await;
+    }
+    hands.pass(120_000);
+    while with_ending(&log_dir, "thin").is_empty() {
+        client.describe(DescribeRequest {}).await.expect("described");
+        hands.pass(10_000);
+    }
+    // Whatever else may be thinned has had its turns.
+    for _ in 0..50 {
+        client.describe(DescribeRequest {}).await.expect("described");
+        hands.pass(10_000);
+    }
+    drop(client);
+    tokio::task::spawn_blocking(|| store.close()).await.expect("joined").expect("closed");
+    fs::remove_dir(&obstacle).expect("removed");
+    let (store, mut client) = harness::open(&config, &hands, &Medium::Real).expect("opens");
+    assert_eq!(pop_all(&mut client, "workers").await, [0, 1, 2, 3, 4]);
     drop(client);
     tokio::task::spawn_blocking(|| store.close()).await.expect("joined").expect("closed");
 }

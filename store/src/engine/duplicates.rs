@@ -6,11 +6,17 @@ use std::collections::HashMap;
 use centaur_apis::{
     fields::{self, system},
     hash64,
+    log::Resolution,
     store::{Error, NewMessage},
+    units::Lsn,
 };
 
 use super::{Machine, consume::damaged};
-use crate::{log::record::Message, metrics};
+use crate::{
+    log::record::{Message, Place},
+    metrics,
+    state::index::TimerPlace,
+};
 
 /// Places under one hash that are looked at.
 const HITS_MAX: usize = 8;
@@ -62,12 +68,21 @@ impl Machine {
             let is_same = message.topic == topic
                 && message.stored_ms >= since_ms
                 && fields::text(&message.properties, system::MESSAGE_ID) == Some(id);
-            if is_same {
+            if is_same && !self.was_withdrawn(lsn, message.place) {
                 let ticket = self.ticket(topic, lsn, message.place);
                 return Ok(Some(Earlier::Stored { offset: message.offset().unwrap_or_default(), ticket }));
             }
         }
         Ok(None)
+    }
+
+    /// Whether a message was recalled or rolled back: it is not coming, and may be sent again.
+    fn was_withdrawn(&self, lsn: Lsn, place: Place) -> bool {
+        match place {
+            Place::Queued(_) => false,
+            Place::Scheduled(due_ms) => self.state.timers.is_recalled(TimerPlace { due_ms, lsn }),
+            Place::Half(_) => self.state.transactions.decision(lsn) == Some(Resolution::RolledBack),
+        }
     }
 
     /// Makes a message findable by its id within its topic, if the topic wants each id once.

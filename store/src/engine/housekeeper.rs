@@ -52,9 +52,16 @@ impl Housekeeper {
         let dir = data_dir.to_owned();
         let kept = Arc::clone(&replay_from);
         let run = move || {
+            let mut unwritten = Vec::new();
             for task in tasks {
                 match task {
-                    Work::Seal(segment) => keep(&dir, segment, &commands, &kept),
+                    Work::Seal(Sealed { open, segment, at, snapshot }) => {
+                        // Runs that could not be written are tried again: until they are, what came
+                        // after them stays in memory as well.
+                        unwritten.push((open, segment));
+                        unwritten.retain(|(open, segment)| !write_run(&dir, open, segment, &commands));
+                        save_snapshot(&dir, at, &snapshot, &kept);
+                    }
                     Work::Thin(reader, thinning) => thin(&reader, &thinning, &commands),
                 }
             }
@@ -99,19 +106,26 @@ impl Housekeeper {
     }
 }
 
-fn keep(dir: &Path, sealed: Sealed, commands: &mpsc::SyncSender<Command>, replay_from: &AtomicU64) {
-    let Sealed { open, segment, at, snapshot } = sealed;
+/// Writes the index run of a segment; whether it is there. If not, the index stays in memory, and
+/// the next start makes the run from its segment.
+fn write_run(dir: &Path, open: &Open, segment: &SegmentInfo, commands: &mpsc::SyncSender<Command>) -> bool {
     let path = run_path(dir, segment.base);
     match open.write(&path, segment.base, segment.end).and_then(|()| Run::open(&path)) {
         Ok(run) => {
             let job = Box::new(move |machine: &mut Machine| machine.adopt(run));
             // A full queue only delays it: the thread is alive, or everything ends anyway.
             let _ = commands.send(Command::Job { bytes: 0, job, permit: None });
+            true
         }
-        // The index stays in memory, and the next start rebuilds the run from its segment.
-        Err(error) => tracing::error!(path = %path.display(), %error, "index run cannot be written"),
+        Err(error) => {
+            tracing::error!(path = %path.display(), %error, "index run cannot be written");
+            false
+        }
     }
-    match snapshot_file::save(dir, at, &snapshot) {
+}
+
+fn save_snapshot(dir: &Path, at: Lsn, snapshot: &[u8], replay_from: &AtomicU64) {
+    match snapshot_file::save(dir, at, snapshot) {
         Ok(()) => replay_from.store(oldest_snapshot(dir), Ordering::Release),
         Err(error) => {
             tracing::error!(at_lsn = at.0, %error, "snapshot cannot be written; the next start reads more of the log")

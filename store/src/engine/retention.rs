@@ -11,7 +11,7 @@ use centaur_apis::{
 
 use super::{Machine, consume::Lease, origin::Cause};
 use crate::{
-    log::{DiskStage, Failure, SegmentInfo, Thinned, Thinning},
+    log::{self, DiskStage, Failure, SegmentInfo, Thinned, Thinning},
     metrics,
     state::{
         index::{Foreign, QueueKey, RunError, Stretch, TimerPlace},
@@ -35,6 +35,8 @@ const QUEUE_START_BYTES: usize = 26;
 const ROW_GRACE_MS: u64 = 24 * 3_600_000;
 /// Messages dead-lettered for their age in one turn.
 const BURIED_MAX: usize = 32;
+/// Segments looked at in one turn of the thread; the others have the next ones.
+const LOOKS_MAX: usize = 16;
 
 /// Records by place, with their lengths.
 type Records = BTreeMap<Lsn, u32>;
@@ -59,6 +61,18 @@ struct Look {
     thin_ms: u64,
     /// All of it was taken out of the queues, for its size.
     was_forced: bool,
+    /// Records that were needed when they were read last; 0: they were not.
+    records: u64,
+}
+
+/// What counting says of a segment, without reading its entries.
+struct Share {
+    /// Its messages that are in their queues still, and those that were.
+    queued: u64,
+    entries: u64,
+    /// Its scheduled messages that wait, and those that did.
+    waiting: u64,
+    timers: u64,
 }
 
 /// What of a segment is needed, and how many bytes that is.
@@ -94,6 +108,7 @@ impl Machine {
     /// that the log has no room for.
     fn expire_queues(&mut self) {
         let mut left = self.log.segments().iter().map(size).sum::<u64>();
+        let mut looks = 0;
         for segment in self.finished_segments() {
             let is_forced = self.config.retention_bytes.is_some_and(|max| left > max);
             left -= size(&segment);
@@ -101,6 +116,11 @@ impl Machine {
             if look.expiry_ms > self.now_ms && (look.was_forced || !is_forced) {
                 continue;
             }
+            if looks == LOOKS_MAX {
+                self.retention.due_ms = self.now_ms;
+                return;
+            }
+            looks += 1;
             let stretches = self.state.index.stretches_in(segment.base);
             let starts = self.starts_behind(&segment, &stretches, is_forced);
             if !starts.is_empty() {
@@ -112,7 +132,8 @@ impl Machine {
             }
             let expiry_ms = self.next_expiry(&segment);
             let was_forced = look.was_forced || is_forced;
-            self.retention.looks.insert(segment.base, Look { expiry_ms, thin_ms: self.now_ms, was_forced });
+            let look = Look { expiry_ms, thin_ms: self.now_ms, was_forced, ..look };
+            self.retention.looks.insert(segment.base, look);
         }
     }
 
@@ -166,7 +187,8 @@ impl Machine {
     }
 
     fn is_unneeded(&self, segment: &SegmentInfo) -> bool {
-        let (queued, _) = self.queued_share(segment);
+        let queued =
+            self.state.index.stretches_in(segment.base).iter().map(|stretch| self.queued(stretch)).sum::<u64>();
         queued == 0
             && self.needed(segment).map(|needed| needed.records.is_empty()).unwrap_or_else(|error| {
                 tracing::error!(base_lsn = segment.base.0, %error, "segment cannot be looked at for retention");
@@ -174,14 +196,25 @@ impl Machine {
             })
     }
 
-    /// How many of a segment's messages are in their queues still, and how many it indexes.
-    fn queued_share(&self, segment: &SegmentInfo) -> (u64, u64) {
-        let (mut queued, mut total) = (0, 0);
-        for stretch in self.state.index.stretches_in(segment.base) {
-            queued += stretch.end().saturating_sub(self.start_of(stretch.queue).max(stretch.first));
-            total += u64::from(stretch.count);
-        }
-        (queued, total)
+    /// How much of a segment is needed, by counting.
+    fn share(&self, segment: &SegmentInfo) -> Result<Share, RunError> {
+        let stretches = self.state.index.stretches_in(segment.base);
+        let mut foreign = Vec::new();
+        self.state.index.foreign_into(segment.base..segment.end, &mut foreign)?;
+        let elsewhere = foreign.iter().filter(|message| message.offset >= self.start_of(message.queue)).count() as u64;
+        let (waiting, timers) = self.state.index.count_timers(segment.base, self.state.timers.done())?;
+        Ok(Share {
+            queued: stretches.iter().map(|stretch| self.queued(stretch)).sum::<u64>() + elsewhere,
+            entries: stretches.iter().map(|stretch| u64::from(stretch.count)).sum(),
+            // Some may be recalled, or of topics that are gone.
+            waiting: waiting.min(self.state.timers.pending_total()),
+            timers,
+        })
+    }
+
+    /// How many messages of a stretch are in their queue still.
+    fn queued(&self, stretch: &Stretch) -> u64 {
+        stretch.end().saturating_sub(self.start_of(stretch.queue).max(stretch.first))
     }
 
     /// The first offset that a queue has; none is large enough when there is no such queue.
@@ -227,38 +260,61 @@ impl Machine {
         if !self.can_write() {
             return;
         }
+        let mut looks = 0;
         for segment in self.finished_segments() {
-            let Some(look) = self.retention.looks.get_mut(&segment.base).filter(|look| look.thin_ms <= self.now_ms)
-            else {
+            let is_due = |look: &&mut Look| look.thin_ms <= self.now_ms;
+            let Some(look) = self.retention.looks.get_mut(&segment.base).filter(is_due) else { continue };
+            // What is left of a thinned segment does not tell all of its index.
+            if !self.state.index.has_run(segment.base) {
                 continue;
-            };
+            }
+            if looks == LOOKS_MAX {
+                self.retention.due_ms = self.now_ms;
+                return;
+            }
+            looks += 1;
             let age_ms = self.now_ms.saturating_sub(segment.last_store_ms);
             look.thin_ms = self.now_ms + (age_ms / AGE_PART).clamp(LOOK_MS_MIN, LOOK_MS_MAX);
-            match self.worth_thinning(&segment) {
-                Ok(Some(live)) => {
-                    self.bury_aged(&segment);
-                    tracing::info!(base_lsn = segment.base.0, records = live.len(), "segment is being thinned");
-                    self.retention.thinning = Some(segment.base);
-                    self.housekeeper.thin(self.reader.clone(), Thinning { base: segment.base, live });
-                    return;
-                }
-                Ok(None) => self.bury_aged(&segment),
-                Err(error) => {
-                    tracing::error!(base_lsn = segment.base.0, %error, "segment cannot be looked at for retention");
-                }
+            // Most segments are told by counting; reading their entries takes a while, and what else
+            // is due has the next turn.
+            let needed = match self.is_mostly_needed(&segment) {
+                Ok(true) => None,
+                Ok(false) => Some(self.needed(&segment)),
+                Err(error) => Some(Err(error)),
+            };
+            self.bury_aged(&segment);
+            if let Some(needed) = needed {
+                self.retention.due_ms = self.now_ms;
+                return self.thin_to(&segment, needed);
             }
         }
     }
 
-    /// The records of a segment that are needed, if it is mostly others that it holds.
-    fn worth_thinning(&self, segment: &SegmentInfo) -> Result<Option<Vec<(Lsn, u32)>>, RunError> {
-        // Most segments are told by counting; reading their entries would take a while.
-        let (queued, total) = self.queued_share(segment);
-        if queued * 2 > total {
-            return Ok(None);
+    /// Whether a segment holds mostly what is needed, as far as counting tells.
+    fn is_mostly_needed(&self, segment: &SegmentInfo) -> Result<bool, RunError> {
+        let Share { queued, entries, waiting, timers } = self.share(segment)?;
+        let known = self.retention.looks.get(&segment.base).filter(|look| segment.thinned && look.records > 0);
+        let total = known.map_or(entries + timers, |look| look.records);
+        Ok((queued + waiting) * 2 > total)
+    }
+
+    /// Has a segment rewritten with what is needed, if that is at most half of it.
+    fn thin_to(&mut self, segment: &SegmentInfo, needed: Result<Needed, RunError>) {
+        let Needed { records, bytes } = match needed {
+            Ok(needed) => needed,
+            Err(error) => {
+                tracing::error!(base_lsn = segment.base.0, %error, "segment cannot be looked at for retention");
+                return;
+            }
+        };
+        if let Some(look) = self.retention.looks.get_mut(&segment.base) {
+            look.records = records.len() as u64;
         }
-        let needed = self.needed(segment)?;
-        Ok((needed.bytes * 2 <= size(segment)).then_some(needed.records))
+        if log::thinned_bytes(records.len() as u64, bytes) * 2 <= size(segment) {
+            tracing::info!(base_lsn = segment.base.0, records = records.len(), "segment is being thinned");
+            self.retention.thinning = Some(segment.base);
+            self.housekeeper.thin(self.reader.clone(), Thinning { base: segment.base, live: records });
+        }
     }
 
     /// Takes over what the background made of a segment; none when it could not.
@@ -323,7 +379,8 @@ impl Machine {
     }
 
     fn unfinished_before_starts(&self) -> impl Iterator<Item = (Reader, u32, u64)> {
-        self.state.pop.all().flat_map(move |(reader, subscription)| {
+        let with_rows = self.state.pop.all().filter(|(_, subscription)| subscription.rows() > 0);
+        with_rows.flat_map(move |(reader, subscription)| {
             let queues = self.state.topics.get(reader.topic).map(|topic| topic.queues.as_slice()).unwrap_or_default();
             let cursors = subscription.cursors.iter();
             let cursors = cursors.filter_map(|(queue, cursor)| Some((queue, queues.get(queue as usize)?, cursor)));
@@ -355,7 +412,8 @@ impl Machine {
         for (reader, queue, offset) in self.unfinished_before_starts() {
             let key = QueueKey { topic: reader.topic, queue };
             let Ok(Some(entry)) = self.state.index.get(key, offset) else { continue };
-            let span_ms = self.retention_of(reader.topic) + self.pauses_of(reader.group) + ROW_GRACE_MS;
+            let pauses_ms = self.pauses_of(reader.group);
+            let span_ms = self.retention_of(reader.topic).saturating_add(pauses_ms).saturating_add(ROW_GRACE_MS);
             let row = self.state.pop.get(reader).and_then(|subscription| subscription.row(queue, offset));
             let is_free = row.is_some_and(|row| row.visible_at_ms <= self.now_ms);
             let is_here = (segment.base..segment.end).contains(&entry.lsn);
@@ -376,7 +434,7 @@ impl Machine {
     fn pauses_of(&self, group: u32) -> u64 {
         let Some(group) = self.state.groups.get(group) else { return 0 };
         match &group.backoff {
-            Some(Backoff::Customized(steps)) => steps.next_ms.iter().sum(),
+            Some(Backoff::Customized(steps)) => steps.next_ms.iter().fold(0, |sum, ms| sum.saturating_add(*ms)),
             Some(Backoff::Exponential(steps)) => steps.max_ms.saturating_mul(u64::from(group.max_attempts.min(64))),
             None => 0,
         }

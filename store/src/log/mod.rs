@@ -41,6 +41,7 @@ pub use io::{Disk, Io};
 pub use reader::Reader;
 pub use recovery::open;
 pub use space::DiskStage;
+pub use thin::thinned_bytes;
 pub use thinning::{ThinError, Thinned, Thinning};
 pub use writer::{Appended, Log};
 

@@ -260,6 +260,11 @@ pub(super) fn unfinished_path(dir: &Path, base: Lsn) -> PathBuf {
     dir.join("log").join(format!("{:020}{UNFINISHED}", base.0))
 }
 
+/// Bytes of the file of a thinned segment with that many records, which take `bytes` together.
+pub fn thinned_bytes(records: u64, bytes: u64) -> u64 {
+    records_at(records) + bytes
+}
+
 /// Where the first record is in a file with that many of them.
 pub(super) fn records_at(live: u64) -> u64 {
     PAGE_BYTES * (1 + pages(live))

@@ -117,7 +117,7 @@ impl Reader {
         }
         let record_bytes: u64 = live.iter().map(|(_, length)| u64::from(*length)).sum();
         let count = live.len() as u64;
-        Ok(page::Thin { file_bytes: thin::records_at(count) + record_bytes, start, contents, live: count })
+        Ok(page::Thin { file_bytes: thin::thinned_bytes(count, record_bytes), start, contents, live: count })
     }
 
     fn write(&self, path: &Path, part: &Part, header: &page::Thin, live: &[(Lsn, u32)]) -> Result<(), ThinError> {

@@ -14,6 +14,11 @@ use crate::state::pop::{Hold, Reader};
 /// A client that has not said what it consumes for so long consumes nothing; source: public
 /// contract. Clients say it twice a minute.
 const SILENT_MS: u64 = 180_000;
+/// Clients that are dropped in one turn, for what they hold is looked for one by one.
+const DROPPED_MAX: usize = 64;
+/// Bytes of one lite topic's number in the record of what a client leaves, at most, and of the rest.
+const LEFT_BYTES: usize = 6;
+const LEAVING_BYTES: usize = 64;
 /// Bytes of a visibility change in the log, at most.
 const CHANGE_BYTES: usize = 80;
 
@@ -50,7 +55,11 @@ impl Machine {
         let silent: Vec<(u32, u64)> = known
             .map(|(group, client, _)| (group, client))
             .filter(|key| is_silent(heard.entry(*key).or_insert_with(|| Heard::new(started_ms))))
+            .take(DROPPED_MAX)
             .collect();
+        if silent.len() == DROPPED_MAX {
+            self.lite.clients_ms = now_ms; // there may be more
+        }
         for (group, client) in silent {
             if self.check_alive().is_err() {
                 return;
@@ -81,6 +90,8 @@ impl Machine {
         let released = self.state.lite_reader(group).map_or(0, |reader| self.let_go(reader, client, linger_ms));
         let known = self.state.lite.clients(group).and_then(|clients| clients.get(client));
         if let Some(known) = known {
+            let left = known.queues.len() + known.barred.len();
+            let bytes = left * LEFT_BYTES + known.name.len() + LEAVING_BYTES;
             let event = LiteSubscribed {
                 group,
                 client: known.name.to_string(),
@@ -88,7 +99,10 @@ impl Machine {
                 unbarred: known.barred.iter().copied().collect(),
                 ..Default::default()
             };
-            self.commit(Event::LiteSubscribed(event));
+            // Without room it stays until it is found silent.
+            if self.make_room(bytes).is_ok() {
+                self.commit(Event::LiteSubscribed(event));
+            }
         }
         released
     }

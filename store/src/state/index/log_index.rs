@@ -234,6 +234,11 @@ impl Index {
         })
     }
 
+    /// Whether the index of the sealed segment that begins at `base` is on disk.
+    pub fn has_run(&self, base: Lsn) -> bool {
+        self.runs.binary_search_by_key(&base, Run::base).is_ok()
+    }
+
     /// Forgets the oldest segment; nothing happens when it is another one.
     pub fn remove_oldest(&mut self, base: Lsn) {
         if self.runs.is_empty() && self.sealed.pop_front_if(|sealed| sealed.base == base).is_some() {

@@ -232,6 +232,17 @@ impl Index {
         Ok(())
     }
 
+    /// How many scheduled messages behind `after` have their records in the segment that begins at
+    /// `base`, and how many there were.
+    pub fn count_timers(&self, base: Lsn, after: TimerPlace) -> Result<(u64, u64), RunError> {
+        if let Some(open) = self.memory_of(base) {
+            return Ok((open.timers_after(after).count() as u64, open.timers().len() as u64));
+        }
+        let Some(run) = self.run_of(base).filter(|run| run.base() == base) else { return Ok((0, 0)) };
+        let all = run.timers();
+        Ok((u64::from(all - run.timer_after(after)?), u64::from(all)))
+    }
+
     /// The scheduled message at exactly this place.
     pub fn timer(&self, place: TimerPlace) -> Result<Option<Timer>, RunError> {
         if let Some(message) = self.in_memory().find_map(|open| open.timer(place)) {

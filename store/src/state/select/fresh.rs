@@ -12,6 +12,8 @@ use crate::state::{
 /// Index entries looked at for one answer, each counted at the cost of the filter; what passes over
 /// more goes on in the next turn.
 pub(super) const EXAMINED_MAX: usize = 2000;
+/// Queues that one answer moves on in: each takes a record, and all have to find room in one block.
+const RUNS_MAX: usize = 128;
 /// Index entries read at once.
 const CHUNK: usize = 64;
 /// Unfinished messages of one cursor, beyond which it hands out nothing fresh.
@@ -74,7 +76,7 @@ impl Search<'_> {
             if !is_drained {
                 subscription.turn.add(queue);
             }
-            if self.examined >= EXAMINED_MAX {
+            if self.examined >= EXAMINED_MAX || self.selection.fresh.len() >= RUNS_MAX {
                 self.selection.more = true;
                 break;
             }

@@ -25,7 +25,7 @@ const REDELIVERY_SHARE: u32 = 5;
 /// what was never looked at, and not delivered yet.
 const ORDERED_SHARE: u32 = 2;
 /// Messages settled for one answer because they are of no use any more.
-const EXPIRED_MAX: usize = 256;
+const EXPIRED_MAX: usize = 128;
 
 /// What is asked for.
 pub struct Want<'a> {

@@ -14,13 +14,16 @@ pub(super) struct Marked {
 }
 
 impl Reference {
-    /// The offset and ticket of a message with this id that the topic has seen lately.
+    /// The offset and ticket of a message with this id that the topic has seen lately, unless it was
+    /// taken back.
     pub fn earlier(&self, topic: &str, id: &str) -> Option<(u64, String)> {
         let known = &self.topics[topic];
         let since_ms = self.now_ms.saturating_sub(known.dedupe_ms);
         let is_it =
             |m: &&Marked| m.topic == topic && m.id == id && m.recorded_ms >= since_ms && is_kept(known, m.place);
-        let found = self.marked.iter().rfind(is_it).filter(|_| known.dedupe_ms > 0)?;
+        let is_coming =
+            |m: &&Marked| !self.timers.is_recalled(&m.ticket) && !self.transactions.was_rolled_back(&m.ticket);
+        let found = self.marked.iter().filter(is_it).rfind(is_coming).filter(|_| known.dedupe_ms > 0)?;
         Some((found.place.map_or(0, |(_, offset)| offset), found.ticket.clone()))
     }
 

@@ -32,6 +32,10 @@ impl Timers {
     pub fn forget_topic(&mut self, topic: &str) {
         self.0.retain(|timer| timer.topic != topic);
     }
+
+    pub fn is_recalled(&self, ticket: &str) -> bool {
+        self.0.iter().any(|timer| timer.ticket == ticket && timer.is_recalled)
+    }
 }
 
 impl Reference {

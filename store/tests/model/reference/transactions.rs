@@ -43,6 +43,11 @@ impl Transactions {
         self.undecided.retain(|half| half.topic != topic);
         self.decided.retain(|decided| decided.topic != topic);
     }
+
+    pub fn was_rolled_back(&self, ticket: &str) -> bool {
+        let is_it = |decided: &Decided| decided.ticket == ticket && decided.resolution == Resolution::RolledBack;
+        self.decided.iter().any(is_it)
+    }
 }
 
 impl Reference {
