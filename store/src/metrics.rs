@@ -53,6 +53,13 @@ pub fn transaction_ended(resolution: &'static str) {
     counter!("centaur_store_transactions_ended_total", "resolution" => resolution).increment(1);
 }
 
+/// Messages that a group did not finish while they were of use.
+pub fn expired_by_ttl(messages: u64) {
+    if messages > 0 {
+        counter!("centaur_store_messages_expired_by_ttl_total").increment(messages);
+    }
+}
+
 pub fn expired_unconsumed(messages: u64) {
     if messages > 0 {
         counter!("centaur_store_messages_expired_unconsumed_total").increment(messages);

@@ -49,7 +49,8 @@ fn publish(publishing: &mut Publishing, body_bytes_max: usize) {
 }
 
 fn subscribe(subscription: &mut Subscription, group: Option<&log::Group>, is_lite: bool) {
-    subscription.fifo = Some(group.is_some_and(|group| group.fifo));
+    // A lite topic is given out in order; who consumed a batch of it at once would lose that.
+    subscription.fifo = Some(is_lite || group.is_some_and(|group| group.fifo || group.lite.is_some()));
     subscription.receive_batch_size = Some(RECEIVE_BATCH);
     subscription.long_polling_timeout = Some(millis(LONG_POLLING_MS));
     if is_lite {

@@ -15,10 +15,10 @@ use centaur_apis::{
 };
 use tokio::sync::oneshot;
 
-use super::{Command, Machine, catalog, produce::topic_not_found};
+use super::{Command, Machine, catalog, contents::Contents, produce::topic_not_found};
 use crate::{
-    filter::{Filter, Text},
-    log::{BLOCK_HEADER_BYTES, record},
+    filter::Filter,
+    log::BLOCK_HEADER_BYTES,
     metrics,
     state::{
         index::{Entry, QueueKey},
@@ -250,6 +250,7 @@ impl Machine {
             return Ok(Vec::new());
         }
         let redelivered = selection.redeliveries.len() as u64;
+        metrics::expired_by_ttl(selection.expired.len() as u64 + selection.expired_fresh);
         let until = self.now_ms + if ask.session_bound { SESSION_LEASE_MS } else { ask.invisible_ms };
         let picks = self.commit_leases(ask, until, selection);
         if ask.session_bound && !picks.is_empty() {
@@ -270,21 +271,15 @@ impl Machine {
         let is_shared = subscription.turn.shared + shared_percent >= 100;
         let candidates: &mut dyn Candidates =
             if has_priorities && !is_shared { &mut highest_first } else { &mut in_turn };
-        let (log, open, open_at) = (&self.reader, &self.body, self.log.next().plus(BLOCK_HEADER_BYTES));
-        let mut passes = |entry: &Entry| match entry.lsn.0.checked_sub(open_at.0) {
-            // Nobody can read the open block yet, and its messages are chosen as well.
-            Some(at) => {
-                usize::try_from(at).is_ok_and(|at| open.get(at..).is_none_or(|record| takes(want.filter, record)))
-            }
-            None => log.read(entry.lsn, entry.length).map_or(true, |record| takes(want.filter, &record)),
-        };
+        let open_at = self.log.next().plus(BLOCK_HEADER_BYTES);
+        let mut contents = Contents { filter: want.filter, log: &self.reader, open: &self.body, open_at };
         let index = &mut self.state.index;
         let selected = match ask.lite {
-            None => select::select(reader, subscription, topic, index, &want, candidates, &mut passes),
+            None => select::select(reader, subscription, topic, index, &want, candidates, &mut contents),
             Some(line) => match self.lite.dispatch.offers(line, &self.state.lite) {
                 None => Ok(Selection::default()),
                 Some(mut offers) => {
-                    select::select_lite(reader, subscription, topic, index, &want, &mut offers, &mut passes)
+                    select::select_lite(reader, subscription, topic, index, &want, &mut offers, &mut contents)
                 }
             },
         };
@@ -297,6 +292,7 @@ impl Machine {
 
     fn commit_leases(&mut self, ask: &Ask, until: u64, selection: Selection) -> Vec<Pick> {
         let now_ms = self.now_ms;
+        self.commit_acks(selection.expired.iter().map(|pick| (ask.reader, pick.queue, pick.offset)).collect());
         let lease = |queue: u32, picks: &[Pick]| Leased {
             group: ask.reader.group,
             topic: ask.reader.topic,
@@ -445,9 +441,14 @@ impl Machine {
                 Err(error) => outcomes.push(Some(error)),
             }
         }
+        metrics::acked(self.commit_acks(settled));
+        outcomes
+    }
+
+    /// Settles messages of readers, by queue and offset; says how many.
+    fn commit_acks(&mut self, mut settled: Vec<(Reader, u32, u64)>) -> u64 {
         settled.sort_unstable();
         settled.dedup();
-        metrics::acked(settled.len() as u64);
         for run in settled.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
             let (reader, queue, _) = run[0];
             if self.waiters.of(reader) > 0 {
@@ -456,7 +457,7 @@ impl Machine {
             let offsets = offsets::pack(run.iter().map(|(_, _, offset)| *offset));
             self.commit(Event::Acked(Acked { group: reader.group, topic: reader.topic, queue, offsets }));
         }
-        outcomes
+        settled.len() as u64
     }
 
     /// Gives a lease another end; the message gets another handle.
@@ -578,12 +579,6 @@ pub(super) enum Found {
     Held(Lease, Row),
     /// Settled already: asking again is no error.
     Finished,
-}
-
-/// Whether a filter takes the message in this record. One that cannot be read is not passed over in
-/// silence: whoever takes it meets the damage.
-fn takes(filter: &Filter, record: &[u8]) -> bool {
-    record::message_text(record).map_or(true, |(head, properties)| filter.matches(Text { head, properties }))
 }
 
 fn attempt_hash(client: &str, attempt: &str) -> u64 {

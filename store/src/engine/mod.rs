@@ -3,6 +3,7 @@
 
 mod catalog;
 mod consume;
+mod contents;
 mod dead_letter;
 mod duplicates;
 mod housekeeper;

@@ -217,13 +217,21 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 /// The encoded head and system properties of a message whose checksum was verified before, or that
 /// has not left memory; nothing else of it is looked at.
 pub fn message_text(bytes: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
+    let (payload, parts) = message_parts(bytes)?;
+    Ok((&payload[parts.head], &payload[parts.properties]))
+}
+
+/// How long such a message is of use once it is in its queue, ms; 0 if it does not say.
+pub fn message_ttl_ms(bytes: &[u8]) -> Result<u64, Malformed> {
+    let (payload, parts) = message_parts(bytes)?;
+    Ok(if parts.ttl.is_empty() { 0 } else { u64_at(&payload[parts.ttl], 0) })
+}
+
+fn message_parts(bytes: &[u8]) -> Result<(&[u8], Parts), Malformed> {
     let length = length(bytes)?;
     let payload = bytes.get(HEADER_BYTES..length).ok_or(Malformed::Truncated)?;
     match bytes[8] {
-        KIND_MESSAGE => {
-            let parts = Parts::of(bytes[9], payload)?;
-            Ok((&payload[parts.head], &payload[parts.properties]))
-        }
+        KIND_MESSAGE => Ok((payload, Parts::of(bytes[9], payload)?)),
         kind => Err(Malformed::Kind(kind)),
     }
 }

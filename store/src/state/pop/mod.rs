@@ -88,7 +88,7 @@ impl Pop {
 
     /// Sets the wake-up of a subscription to its first row that becomes visible after `now_ms`.
     pub fn arm(&mut self, reader: Reader, now_ms: u64) {
-        let next = self.subscriptions.get(&reader).and_then(|s| s.next_after(Some(now_ms)));
+        let next = self.subscriptions.get(&reader).and_then(|s| s.next_after(now_ms));
         self.set_wake(reader, next);
     }
 
@@ -320,7 +320,7 @@ impl Pop {
 
     /// Keeps the wake-up of a subscription no later than its earliest row.
     fn rearm(&mut self, reader: Reader) {
-        let earliest = self.subscriptions.get(&reader).and_then(|s| s.next_after(None));
+        let earliest = self.subscriptions.get(&reader).and_then(Subscription::earliest);
         self.set_wake(reader, earliest);
     }
 

@@ -146,10 +146,15 @@ impl Subscription {
         single.into_iter().chain(members).filter_map(move |offset| Some((queue, offset, self.row(queue, offset)?)))
     }
 
-    /// When the first place behind a time becomes due, or dead; store time, ms.
-    pub fn next_after(&self, ms: Option<u64>) -> Option<u64> {
-        let from = (ms.map_or(0, |ms| ms.saturating_add(1)), 0, 0);
-        let first = |places: &BTreeSet<Due>| places.range(from..).next().map(|place| place.0);
+    /// When the first place becomes due, or dead; store time, ms.
+    pub fn earliest(&self) -> Option<u64> {
+        let first = |places: &BTreeSet<Due>| places.first().map(|place| place.0);
+        [first(&self.due), first(&self.dead)].into_iter().flatten().min()
+    }
+
+    /// The same of the places behind a time.
+    pub fn next_after(&self, ms: u64) -> Option<u64> {
+        let first = |places: &BTreeSet<Due>| places.range((ms.saturating_add(1), 0, 0)..).next().map(|place| place.0);
         [first(&self.due), first(&self.dead)].into_iter().flatten().min()
     }
 

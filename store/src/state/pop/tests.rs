@@ -101,10 +101,10 @@ fn settled_messages_free_the_rest_and_the_one_served_longest_ago_is_first() {
     ack(&mut state, 2);
     ack(&mut state, 0);
     assert_eq!(due(&state, 20), [[1], [3]]);
-    assert_eq!(subscription(&state).next_after(None), Some(10));
+    assert_eq!(subscription(&state).earliest(), Some(10));
     ack(&mut state, 1);
     ack(&mut state, 3);
-    assert_eq!((subscription(&state).rows(), subscription(&state).next_after(None)), (0, None));
+    assert_eq!((subscription(&state).rows(), subscription(&state).earliest()), (0, None));
 }
 
 #[test]

@@ -99,7 +99,8 @@ impl Search<'_> {
             }
             entries.clear();
             // Where others were passed over, more will be.
-            let is_picky = self.want.filter.needs_text() || !run.passed.is_empty();
+            let has_passed_over = !run.passed.is_empty() || self.selection.expired_fresh > 0;
+            let is_picky = self.want.filter.needs_text() || has_passed_over;
             let chunk = if is_picky { CHUNK } else { wanted.min(CHUNK) };
             self.index.range(scan.key, run.fetch_end, chunk, &mut entries)?;
             if entries.is_empty() {
@@ -113,8 +114,12 @@ impl Search<'_> {
                     return Ok(run);
                 }
                 self.examined += self.want.filter.cost();
-                if self.matches(&entry) && !self.take(offset, entry, &mut run, scan.order.as_mut()) {
-                    return Ok(run);
+                if self.matches(&entry) {
+                    if self.is_expired(&entry) {
+                        self.selection.expired_fresh += 1;
+                    } else if !self.take(offset, entry, &mut run, scan.order.as_mut()) {
+                        return Ok(run);
+                    }
                 }
                 run.fetch_end = offset + 1;
             }
@@ -185,7 +190,7 @@ impl Search<'_> {
         if !filter.needs_text() {
             return true;
         }
-        filter.may_match(entry.tag_hash) && (self.passes)(entry)
+        filter.may_match(entry.tag_hash) && self.contents.passes(entry)
     }
 }
 

@@ -4,11 +4,11 @@
 use std::collections::HashMap;
 
 use super::{
-    Pick, Search, Selection, Want,
+    Contents, Pick, Search, Selection, Want,
     fresh::{EXAMINED_MAX, Scan},
 };
 use crate::state::{
-    index::{Entry, Index, QueueKey, RunError},
+    index::{Index, QueueKey, RunError},
     pop::{Cursor, Reader, Subscription},
     topics::Topic,
 };
@@ -35,7 +35,7 @@ pub fn is_ready(subscription: &Subscription, queue: u32, end: u64, now_ms: u64) 
 
 /// Chooses the next messages for a client among the lite topics it is offered.
 ///
-/// `passes` says whether the filter takes a message that it has to look at.
+/// `contents` says what only the messages themselves tell.
 /// Errors: an index run that cannot be read; no offer is lost.
 pub fn select_lite(
     reader: Reader,
@@ -44,14 +44,14 @@ pub fn select_lite(
     index: &mut Index,
     want: &Want<'_>,
     offers: &mut dyn Offers,
-    passes: &mut dyn FnMut(&Entry) -> bool,
+    contents: &mut dyn Contents,
 ) -> Result<Selection, RunError> {
     let mut search = Search {
         reader,
         topic,
         index,
         want,
-        passes,
+        contents,
         selection: Selection::default(),
         bytes: want.bytes,
         examined: 0,
@@ -107,17 +107,21 @@ impl Search<'_> {
         let mut left = cursor.rows.len();
         // One without attempts left is on its way to the dead-letter topic; those behind it wait.
         for (_, offset, row) in subscription.at((0, queue, 0)) {
-            if self.is_full() {
+            if self.is_full() || self.has_expired_many() {
                 break;
             }
             // Retention takes the row away together with the message, so an entry is there.
             if let Some(entry) = self.index.get(self.key(queue), offset)? {
-                if !self.fits(entry) {
+                let (generation, attempt) = (row.generation + 1, u32::from(row.deliveries) + 1);
+                let pick = Pick { queue, offset, entry, generation, attempt };
+                if self.is_expired(&entry) {
+                    self.selection.expired.push(pick);
+                } else if self.fits(entry) {
+                    self.selection.redeliveries.push(pick);
+                } else {
                     self.bytes = 0;
                     break;
                 }
-                let (generation, attempt) = (row.generation + 1, u32::from(row.deliveries) + 1);
-                self.selection.redeliveries.push(Pick { queue, offset, entry, generation, attempt });
             }
             left -= 1;
         }

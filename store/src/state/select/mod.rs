@@ -2,6 +2,7 @@
 //! messages, bytes and work. It only chooses; the lease is a record of the log.
 
 mod candidates;
+mod contents;
 mod fresh;
 mod lite;
 
@@ -15,6 +16,7 @@ use super::{
 use crate::filter::Filter;
 
 pub use candidates::{Candidates, HighestFirst, InTurn};
+pub use contents::Contents;
 pub use lite::{Offers, is_ready, select_lite};
 
 /// Of this many messages delivered while redeliveries wait, one is a redelivery at least.
@@ -22,6 +24,8 @@ const REDELIVERY_SHARE: u32 = 5;
 /// The same for a group whose message groups are in order: what waits there is mostly older than
 /// what was never looked at, and not delivered yet.
 const ORDERED_SHARE: u32 = 2;
+/// Messages settled for one answer because they are of no use any more.
+const EXPIRED_MAX: usize = 256;
 
 /// What is asked for.
 pub struct Want<'a> {
@@ -58,6 +62,10 @@ pub struct FreshRun {
 pub struct Selection {
     pub redeliveries: Vec<Pick>,
     pub fresh: Vec<FreshRun>,
+    /// What would be redelivered and has outlived its time: it is to be settled.
+    pub expired: Vec<Pick>,
+    /// Fresh messages that were passed over because they have outlived theirs.
+    pub expired_fresh: u64,
     /// The work limit ended the search, not the lack of messages.
     pub more: bool,
 }
@@ -67,9 +75,9 @@ impl Selection {
         self.redeliveries.len() + self.fresh.iter().map(|run| run.picks.len()).sum::<usize>()
     }
 
-    /// Nothing was chosen or passed over.
+    /// Nothing was chosen, passed over or found to have outlived its time.
     pub fn is_empty(&self) -> bool {
-        self.redeliveries.is_empty() && self.fresh.is_empty()
+        self.redeliveries.is_empty() && self.fresh.is_empty() && self.expired.is_empty()
     }
 }
 
@@ -79,20 +87,20 @@ struct Search<'a> {
     topic: &'a Topic,
     index: &'a mut Index,
     want: &'a Want<'a>,
-    passes: &'a mut dyn FnMut(&Entry) -> bool,
+    contents: &'a mut dyn Contents,
     selection: Selection,
     /// Bytes the answer has room for.
     bytes: u64,
     /// Index entries looked at.
     examined: usize,
-    /// Redeliveries in the answer by key, where message groups are in order.
+    /// Unfinished messages that are in the answer, or settled with it, by key, where message groups
+    /// are in order.
     taken: HashMap<(u32, u64), usize>,
 }
 
 /// Chooses the next messages of a subscription.
 ///
-/// `candidates` says where they may come from, `passes` whether the filter takes a message that it
-/// has to look at.
+/// `candidates` says where they may come from, `contents` what only the messages themselves tell.
 /// Errors: an index run that cannot be read.
 pub fn select(
     reader: Reader,
@@ -101,14 +109,14 @@ pub fn select(
     index: &mut Index,
     want: &Want<'_>,
     candidates: &mut dyn Candidates,
-    passes: &mut dyn FnMut(&Entry) -> bool,
+    contents: &mut dyn Contents,
 ) -> Result<Selection, RunError> {
     let mut search = Search {
         reader,
         topic,
         index,
         want,
-        passes,
+        contents,
         selection: Selection::default(),
         bytes: want.bytes,
         examined: 0,
@@ -154,11 +162,19 @@ impl Search<'_> {
     fn find_due(&mut self, subscription: &Subscription, candidates: &dyn Candidates) -> Result<Vec<Pick>, RunError> {
         let mut found = Vec::new();
         let places = candidates.due(subscription, self.want.now_ms);
-        for (queue, offset, row) in places.flat_map(|place| subscription.at(place)).take(self.want.messages) {
+        for (queue, offset, row) in places.flat_map(|place| subscription.at(place)) {
+            if found.len() >= self.want.messages || self.has_expired_many() {
+                break;
+            }
             // Retention takes the row away together with the message, so an entry is there.
             let Some(entry) = self.index.get(QueueKey { topic: self.reader.topic, queue }, offset)? else { continue };
             let attempt = u32::from(row.deliveries) + 1;
-            found.push(Pick { queue, offset, entry, generation: row.generation + 1, attempt });
+            let pick = Pick { queue, offset, entry, generation: row.generation + 1, attempt };
+            if self.is_expired(&entry) {
+                self.selection.expired.push(pick);
+            } else {
+                found.push(pick);
+            }
         }
         Ok(found)
     }
@@ -177,7 +193,7 @@ impl Search<'_> {
             return;
         }
         self.taken.clear();
-        for pick in &self.selection.redeliveries {
+        for pick in self.selection.redeliveries.iter().chain(&self.selection.expired) {
             *self.taken.entry((pick.queue, pick.entry.group_hash)).or_default() += 1;
         }
     }

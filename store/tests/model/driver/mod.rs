@@ -87,6 +87,10 @@ impl Driver {
 
     /// Has the store and the model do it, and compares what comes of it.
     pub async fn carry_out(&mut self, command: Command) {
+        if self.config.retention_bytes.is_some() || self.config.retention_ms != NEVER_MS {
+            // What was thinned in the background makes way for the next in its own time.
+            self.learn_starts().await;
+        }
         match command {
             Command::PutTopic { name, queues, dedupe_ms } => self.put_topic(name, queues, dedupe_ms).await,
             Command::DeleteTopic { name } => self.delete_topic(name).await,
@@ -196,6 +200,12 @@ impl Driver {
 
     /// Learns what retention took; it may take only what is beyond its bound.
     async fn see_retention(&mut self) {
+        self.learn_starts().await;
+        self.model.bury_due();
+        self.look_up().await;
+    }
+
+    async fn learn_starts(&mut self) {
         let names: Vec<String> = self.model.topics.keys().cloned().collect();
         for name in names {
             let described = self.describe_topic(&name).await.expect("a topic that exists");
@@ -204,8 +214,6 @@ impl Driver {
                 self.model.retire(&name, queue.queue, queue.start);
             }
         }
-        self.model.bury_due();
-        self.look_up().await;
     }
 
     async fn crash(&mut self) {
