@@ -14,7 +14,7 @@ use crate::{
     log::{self, DiskStage, Failure, SegmentInfo, Thinned, Thinning},
     metrics,
     state::{
-        index::{Foreign, QueueKey, RunError, Stretch, TimerPlace},
+        index::{Foreign, QueueKey, RunError, Stretch, Timer},
         pop::Reader,
     },
 };
@@ -35,8 +35,9 @@ const QUEUE_START_BYTES: usize = 26;
 const ROW_GRACE_MS: u64 = 24 * 3_600_000;
 /// Messages dead-lettered for their age in one turn.
 const BURIED_MAX: usize = 32;
-/// Segments looked at in one turn of the thread; the others have the next ones.
+/// Segments looked at in one turn, and the time between two turns, which others have.
 const LOOKS_MAX: usize = 16;
+const PAUSE_MS: u64 = 100;
 
 /// Records by place, with their lengths.
 type Records = BTreeMap<Lsn, u32>;
@@ -117,7 +118,7 @@ impl Machine {
                 continue;
             }
             if looks == LOOKS_MAX {
-                self.retention.due_ms = self.now_ms;
+                self.retention.due_ms = self.now_ms + PAUSE_MS;
                 return;
             }
             looks += 1;
@@ -206,8 +207,8 @@ impl Machine {
         Ok(Share {
             queued: stretches.iter().map(|stretch| self.queued(stretch)).sum::<u64>() + elsewhere,
             entries: stretches.iter().map(|stretch| u64::from(stretch.count)).sum(),
-            // Some may be recalled, or of topics that are gone.
-            waiting: waiting.min(self.state.timers.pending_total()),
+            // Some may be of topics that are gone.
+            waiting: waiting.min(self.state.timers.remembered()),
             timers,
         })
     }
@@ -269,14 +270,14 @@ impl Machine {
                 continue;
             }
             if looks == LOOKS_MAX {
-                self.retention.due_ms = self.now_ms;
+                self.retention.due_ms = self.now_ms + PAUSE_MS;
                 return;
             }
             looks += 1;
             let age_ms = self.now_ms.saturating_sub(segment.last_store_ms);
             look.thin_ms = self.now_ms + (age_ms / AGE_PART).clamp(LOOK_MS_MIN, LOOK_MS_MAX);
             // Most segments are told by counting; reading their entries takes a while, and what else
-            // is due has the next turn.
+            // is due has another turn.
             let needed = match self.is_mostly_needed(&segment) {
                 Ok(true) => None,
                 Ok(false) => Some(self.needed(&segment)),
@@ -284,7 +285,7 @@ impl Machine {
             };
             self.bury_aged(&segment);
             if let Some(needed) = needed {
-                self.retention.due_ms = self.now_ms;
+                self.retention.due_ms = self.now_ms + PAUSE_MS;
                 return self.thin_to(&segment, needed);
             }
         }
@@ -390,18 +391,17 @@ impl Machine {
         })
     }
 
+    /// Messages that wait for their time, and those recalled: whoever recalls one again is told of it.
     fn needed_by_timers(&self, segment: &SegmentInfo, records: &mut Records) -> Result<(), RunError> {
-        let mut timers = Vec::new();
-        let done: TimerPlace = self.state.timers.done();
-        self.state.index.timers_in(segment.base, done, &mut timers)?;
-        let is_pending = |place: TimerPlace, topic: u32| {
-            !self.state.timers.is_recalled(place) && self.state.topics.get(topic).is_some()
-        };
-        for timer in timers {
-            if is_pending(timer.place, timer.message.queue.topic) {
-                records.insert(timer.place.lsn, timer.message.length);
-            }
+        let timers = &self.state.timers;
+        let mut found = Vec::new();
+        self.state.index.timers_in(segment.base, timers.done(), &mut found)?;
+        for place in timers.recalled_and_done().filter(|place| (segment.base..segment.end).contains(&place.lsn)) {
+            found.extend(self.state.index.timer(place)?);
         }
+        let is_known = |timer: &Timer| self.state.topics.get(timer.message.queue.topic).is_some();
+        let known = found.into_iter().filter(is_known);
+        records.extend(known.map(|timer| (timer.place.lsn, timer.message.length)));
         Ok(())
     }
 

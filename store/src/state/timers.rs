@@ -73,6 +73,16 @@ impl Timers {
         self.pending.values().sum()
     }
 
+    /// Recalled messages that would have come due, and are remembered.
+    pub fn recalled_and_done(&self) -> impl Iterator<Item = TimerPlace> {
+        self.recalled.range(..=self.done).map(|(place, _)| *place)
+    }
+
+    /// Messages that wait for their time, and recalled ones that are remembered.
+    pub fn remembered(&self) -> u64 {
+        self.pending_total() + self.recalled.len() as u64
+    }
+
     pub fn to_snapshot(&self) -> TimersState {
         let recalled = |(place, topic): (&TimerPlace, &u32)| TimerRecalled {
             topic: *topic,
