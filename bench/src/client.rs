@@ -27,6 +27,8 @@ pub(crate) const SEND: &str = "/apache.rocketmq.v2.MessagingService/SendMessage"
 pub(crate) const ECHO: &str = "/centaur.bench.Echo/Call";
 const RECEIVE: &str = "/apache.rocketmq.v2.MessagingService/ReceiveMessage";
 const ACK: &str = "/apache.rocketmq.v2.MessagingService/AckMessage";
+const END_TRANSACTION: &str = "/apache.rocketmq.v2.MessagingService/EndTransaction";
+const SYNC_LITE: &str = "/apache.rocketmq.v2.MessagingService/SyncLiteSubscription";
 const ROUTE: &str = "/apache.rocketmq.v2.MessagingService/QueryRoute";
 
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -66,11 +68,28 @@ pub(crate) struct Lease {
     pub(crate) receipt_handle: String,
 }
 
+/// A half message that is stored and not yet decided.
+#[derive(Clone, Debug)]
+pub(crate) struct HalfMessage {
+    message_id: String,
+    transaction_id: String,
+}
+
 /// What a client declares itself to be.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Role<'a> {
-    Producer { topic: &'a str },
-    Consumer { topic: &'a str, group: &'a str },
+    Producer {
+        topic: &'a str,
+    },
+    Consumer {
+        topic: &'a str,
+        group: &'a str,
+    },
+    /// Of lite topics below `topic`.
+    LiteConsumer {
+        topic: &'a str,
+        group: &'a str,
+    },
 }
 
 /// Opens `count` connections, each a client of its own.
@@ -114,6 +133,43 @@ impl Connection {
     pub(crate) async fn send(&mut self, payload: Payload) -> Result<()> {
         let answer = self.unary(SEND, payload).await?;
         accepted(&answer, "send")
+    }
+
+    /// Sends the half message that `payload` holds.
+    pub(crate) async fn send_half(&mut self, payload: Payload) -> Result<HalfMessage> {
+        let answer = self.unary(SEND, payload).await?;
+        accepted(&answer, "send")?;
+        let entry = v2::SendMessageResponse::decode(answer)?.entries.pop();
+        let v2::SendResultEntry { message_id, transaction_id, .. } = entry.context("a send has no result")?;
+        Ok(HalfMessage { message_id, transaction_id })
+    }
+
+    /// Has a half message delivered.
+    pub(crate) async fn commit(&mut self, topic: &str, half: HalfMessage) -> Result<()> {
+        let request = v2::EndTransactionRequest {
+            topic: Some(requests::resource(topic)),
+            message_id: half.message_id,
+            transaction_id: half.transaction_id,
+            resolution: v2::TransactionResolution::Commit.into(),
+            source: v2::TransactionSource::SourceClient.into(),
+            ..Default::default()
+        };
+        let answer = self.unary(END_TRANSACTION, Payload::Whole(request.encode_to_vec().into())).await?;
+        accepted(&answer, "commit")
+    }
+
+    /// Subscribes to these lite topics below `topic` and to no others; those that are missing come
+    /// into being.
+    pub(crate) async fn subscribe(&mut self, topic: &str, group: &str, lite_topics: Vec<String>) -> Result<()> {
+        let request = v2::SyncLiteSubscriptionRequest {
+            action: v2::LiteSubscriptionAction::CompleteAdd.into(),
+            topic: Some(requests::resource(topic)),
+            group: Some(requests::resource(group)),
+            lite_topic_set: lite_topics,
+            ..Default::default()
+        };
+        let answer = self.unary(SYNC_LITE, Payload::Whole(request.encode_to_vec().into())).await?;
+        accepted(&answer, "subscription")
     }
 
     /// Has the payload echoed and sees that it came back whole.
@@ -249,16 +305,8 @@ fn settings(role: Role<'_>) -> v2::TelemetryCommand {
             let publishing = v2::Publishing { topics, max_body_size: 4 << 20, validate_message_type: true };
             (v2::ClientType::Producer, v2::settings::PubSub::Publishing(publishing))
         }
-        Role::Consumer { topic, group } => {
-            let expression = v2::FilterExpression { r#type: v2::FilterType::Tag.into(), expression: "*".into() };
-            let entry = v2::SubscriptionEntry { topic: Some(requests::resource(topic)), expression: Some(expression) };
-            let subscription = v2::Subscription {
-                group: Some(requests::resource(group)),
-                subscriptions: vec![entry],
-                ..Default::default()
-            };
-            (v2::ClientType::SimpleConsumer, v2::settings::PubSub::Subscription(subscription))
-        }
+        Role::Consumer { topic, group } => (v2::ClientType::SimpleConsumer, subscription(topic, group)),
+        Role::LiteConsumer { topic, group } => (v2::ClientType::LiteSimpleConsumer, subscription(topic, group)),
     };
     let settings = v2::Settings {
         client_type: Some(client_type.into()),
@@ -268,6 +316,16 @@ fn settings(role: Role<'_>) -> v2::TelemetryCommand {
         ..Default::default()
     };
     v2::TelemetryCommand { status: None, command: Some(v2::telemetry_command::Command::Settings(settings)) }
+}
+
+fn subscription(topic: &str, group: &str) -> v2::settings::PubSub {
+    let expression = Some(requests::everything());
+    let subscription = v2::Subscription {
+        group: Some(requests::resource(group)),
+        subscriptions: vec![v2::SubscriptionEntry { topic: Some(requests::resource(topic)), expression }],
+        ..Default::default()
+    };
+    v2::settings::PubSub::Subscription(subscription)
 }
 
 /// Leaves encoding and decoding to the caller.

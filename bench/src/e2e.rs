@@ -60,7 +60,7 @@ async fn through_server(options: &Options) -> Result<Report> {
             load: Arc::clone(&load),
             run: run.clone(),
             connection: connection.clone(),
-            request: requests::receive(&target.group, queue, options.batch),
+            request: requests::receive(&target.group, queue, requests::everything(), options.batch),
             group: target.group.clone(),
             topic: target.topic.clone(),
         };

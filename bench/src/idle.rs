@@ -38,7 +38,7 @@ pub(crate) async fn run(options: &Options) -> Result<Report> {
     let mut workers = JoinSet::new();
     let places = connections.iter().cycle().zip(queues.iter().cycle());
     for (_, (connection, queue)) in (0..options.polls).zip(places) {
-        let request = requests::receive(&target.group, queue, 1);
+        let request = requests::receive(&target.group, queue, requests::everything(), 1);
         workers.spawn(wait(Arc::clone(&progress), connection.clone(), request));
     }
     let extent = Extent::Time {

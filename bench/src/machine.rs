@@ -1,6 +1,9 @@
 //! The machine under a measurement, for the line that every published figure carries.
 
-use std::{fs, thread};
+use std::{
+    fmt::{self, Display, Formatter},
+    fs, thread,
+};
 
 use serde::Serialize;
 
@@ -34,6 +37,13 @@ impl Machine {
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
             memory_kib: memory.split_whitespace().next().and_then(|kib| kib.parse().ok()).unwrap_or(0),
         }
+    }
+}
+
+impl Display for Machine {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self { cpu, cpus, kernel, memory_kib } = self;
+        write!(f, "{cpus} x {cpu}, {} GiB, Linux {kernel}", memory_kib >> 20)
     }
 }
 

@@ -11,6 +11,7 @@ mod echo;
 #[cfg(test)]
 mod fake;
 mod idle;
+mod kinds;
 mod machine;
 mod meter;
 mod pace;
@@ -51,7 +52,7 @@ struct Arguments {
 enum Output {
     Table,
     Json,
-    /// Only for a comparison
+    /// Only for compare and kinds
     Markdown,
 }
 
@@ -73,6 +74,8 @@ enum Command {
     Idle(idle::Options),
     /// Start the server and the echo, and measure both in turns
     Compare(compare::Options),
+    /// Start the server, and measure every kind of message beside normal ones
+    Kinds(kinds::Options),
     /// Probe a disk with bare writes and syncs
     Disk(disk::Options),
 }
@@ -95,8 +98,8 @@ fn start(arguments: Arguments) -> Result<()> {
     }
     let runtime = builder.enable_all().build()?;
     let output = arguments.output;
-    if output == Output::Markdown && !matches!(arguments.command, Command::Compare(_)) {
-        bail!("only a comparison can be printed as Markdown; use table or json");
+    if output == Output::Markdown && !matches!(arguments.command, Command::Compare(_) | Command::Kinds(_)) {
+        bail!("only compare and kinds can be printed as Markdown; use table or json");
     }
     match arguments.command {
         Command::Echo { listen } => runtime.block_on(echo::run(listen)),
@@ -111,6 +114,14 @@ fn start(arguments: Arguments) -> Result<()> {
                 return Ok(());
             }
             print(&comparison, output)
+        }
+        Command::Kinds(options) => {
+            let survey = runtime.block_on(kinds::run(&options))?;
+            if output == Output::Markdown {
+                print!("{}", survey.to_markdown());
+                return Ok(());
+            }
+            print(&survey, output)
         }
         Command::Disk(options) => print(&disk::run(&options)?, output),
     }

@@ -36,6 +36,8 @@ pub(crate) enum Extent {
     Time { warm_up: Duration, measured: Duration },
     /// So many messages, of which the first tenth is warm-up.
     Messages(u64),
+    /// So many messages, all of them measured.
+    Every(u64),
 }
 
 /// What workers and the watching task share.
@@ -201,13 +203,14 @@ impl Extent {
         match self {
             Self::Time { warm_up, .. } => Goal::Time(warm_up),
             Self::Messages(messages) => Goal::Messages(messages / 10),
+            Self::Every(_) => Goal::Messages(0),
         }
     }
 
     fn measured(self) -> Goal {
         match self {
             Self::Time { measured, .. } => Goal::Time(measured),
-            Self::Messages(messages) => Goal::Messages(messages),
+            Self::Messages(messages) | Self::Every(messages) => Goal::Messages(messages),
         }
     }
 }

@@ -2,14 +2,16 @@
 
 use std::{sync::Arc, time::Instant};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use bytes::Bytes;
+use centaur_apis::v2;
 use clap::Args;
 use tokio::task::JoinSet;
 
 use crate::{
     client::{Connection, Lease},
     meter::{Extent, Latencies, Progress},
+    process::Processes,
     report::Report,
     requests::{self, Run},
     send,
@@ -40,28 +42,65 @@ pub(crate) async fn run(options: &Options) -> Result<Report> {
     if backlog > 0 {
         send::backlog(target, &run, backlog).await?;
     }
-    let connections = target.consumers(&run).await?;
-    let queues = connections[0].clone().queues(&target.topic).await?;
-    let progress = Arc::new(Progress::new());
-    let mut workers = JoinSet::new();
-    let places = connections.iter().cycle().zip(queues.iter().cycle());
-    for (_, (connection, queue)) in (0..target.in_flight).zip(places) {
-        let worker = Worker {
-            progress: Arc::clone(&progress),
-            connection: connection.clone(),
-            request: requests::receive(&target.group, queue, options.batch),
-            group: target.group.clone(),
-            topic: target.topic.clone(),
-            latencies: Latencies::default(),
-        };
-        workers.spawn(worker.work());
+    let consumer = |connection| Consumer { connection, group: target.group.clone() };
+    let intake = Intake {
+        topic: target.topic.clone(),
+        consumers: target.consumers(&run).await?.into_iter().map(consumer).collect(),
+        filter: requests::everything(),
+        batch: options.batch,
+        in_flight: target.in_flight,
+    };
+    intake.run(Extent::Messages(messages), &target.processes()).await
+}
+
+/// A connection and the group it consumes for.
+#[derive(Clone, Debug)]
+pub(crate) struct Consumer {
+    pub(crate) connection: Connection,
+    pub(crate) group: String,
+}
+
+/// Who takes a backlog in, and how.
+#[derive(Clone, Debug)]
+pub(crate) struct Intake {
+    pub(crate) topic: String,
+    pub(crate) consumers: Vec<Consumer>,
+    pub(crate) filter: v2::FilterExpression,
+    /// Messages that one receive asks for.
+    pub(crate) batch: i32,
+    /// Receives in flight over all consumers.
+    pub(crate) in_flight: u32,
+}
+
+impl Intake {
+    /// Receives and acknowledges until the end of `extent`.
+    ///
+    /// Errors: the topic has no queue, or a process to be measured is gone; calls that failed are in
+    /// the report.
+    pub(crate) async fn run(&self, extent: Extent, server: &Processes) -> Result<Report> {
+        let first = self.consumers.first().context("nobody consumes")?;
+        let queues = first.connection.clone().queues(&self.topic).await?;
+        let progress = Arc::new(Progress::new());
+        let mut workers = JoinSet::new();
+        let places = self.consumers.iter().cycle().zip(queues.iter().cycle());
+        for (_, (Consumer { connection, group }, queue)) in (0..self.in_flight).zip(places) {
+            let worker = Worker {
+                progress: Arc::clone(&progress),
+                connection: connection.clone(),
+                request: requests::receive(group, queue, self.filter.clone(), self.batch),
+                group: group.clone(),
+                topic: self.topic.clone(),
+                latencies: Latencies::default(),
+            };
+            workers.spawn(worker.work());
+        }
+        let window = progress.watch(extent, server).await?;
+        let mut latencies = Latencies::default();
+        while let Some(worker) = workers.join_next().await {
+            latencies.add(&worker?);
+        }
+        Ok(Report::new("receive", &progress, &window, &latencies))
     }
-    let window = progress.watch(Extent::Messages(messages), &target.processes()).await?;
-    let mut latencies = Latencies::default();
-    while let Some(worker) = workers.join_next().await {
-        latencies.add(&worker?);
-    }
-    Ok(Report::new("receive", &progress, &window, &latencies))
 }
 
 struct Worker {

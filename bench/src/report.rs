@@ -75,6 +75,21 @@ impl Report {
         }
     }
 
+    /// The same report where each message counts as `times` messages.
+    pub(crate) fn counted(&self, times: u64) -> Self {
+        let factor = times as f64;
+        let divided = |cpu: Option<f64>| cpu.map(|cpu| cpu / factor);
+        let server =
+            self.server.clone().map(|server| Server { cpu_per_million: divided(server.cpu_per_million), ..server });
+        Self {
+            messages: self.messages * times,
+            rate: self.rate * factor,
+            server,
+            generator_cpu_per_million: divided(self.generator_cpu_per_million),
+            ..self.clone()
+        }
+    }
+
     /// CPU seconds of the server per million messages, where they are known.
     pub(crate) fn cpu_per_million(&self) -> Option<f64> {
         self.server.as_ref()?.cpu_per_million

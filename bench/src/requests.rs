@@ -1,5 +1,6 @@
-//! Requests of the public contract, encoded once before the load starts. Only the message ids
-//! change from call to call, and they are written in place while the request goes to the wire.
+//! Requests of the public contract, encoded once before the load starts. Only the message ids and
+//! what sets messages apart by kind change from call to call, and they are written in place while
+//! the request goes to the wire.
 
 use std::{
     sync::Arc,
@@ -14,6 +15,10 @@ use prost::Message as _;
 const NUMBER_DIGITS: usize = 16;
 /// Stands for the number while a template is made; nothing else in a request has such a run.
 const PLACEHOLDER: [u8; NUMBER_DIGITS] = [b'~'; NUMBER_DIGITS];
+/// Stands in a message for which of several it belongs to: eight hexadecimal digits that count up
+/// from message to message and begin anew.
+pub(crate) const MEMBER: &str = "^^^^^^^^";
+const MEMBER_DIGITS: usize = MEMBER.len();
 /// How long a lease lasts; longer than any call of a load takes.
 const INVISIBLE_SECONDS: i64 = 60;
 /// How long a parked receive waits; the longest that the contract allows.
@@ -23,11 +28,29 @@ pub(crate) const POLL_SECONDS: i64 = 20;
 #[derive(Clone, Debug)]
 pub(crate) struct Run(String);
 
-/// An encoded request with places for message numbers.
+/// An encoded request with places for what differs between messages.
 #[derive(Clone, Debug)]
 pub(crate) struct Template {
     encoded: Bytes,
-    places: Arc<[usize]>,
+    places: Arc<[Place]>,
+    messages: u64,
+    /// How many members there are.
+    members: u64,
+}
+
+/// Where something is written into a template.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    at: usize,
+    /// Which message of the request it is in.
+    message: u64,
+    holds: Holds,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Holds {
+    Number,
+    Member,
 }
 
 /// What goes to the wire.
@@ -69,8 +92,13 @@ impl Run {
 
     /// A SendMessage request of `batch` messages with bodies of `size` bytes.
     pub(crate) fn send(&self, topic: &str, size: usize, batch: usize) -> Template {
+        Template::new(&self.message(topic, size), batch, 1)
+    }
+
+    /// A normal message with a body of `size` bytes, to make a template of.
+    pub(crate) fn message(&self, topic: &str, size: usize) -> v2::Message {
         let placeholder = String::from_utf8_lossy(&PLACEHOLDER);
-        let message = v2::Message {
+        v2::Message {
             topic: Some(resource(topic)),
             system_properties: Some(v2::SystemProperties {
                 message_id: format!("{}{placeholder}", self.0),
@@ -82,16 +110,22 @@ impl Run {
             }),
             body: body(size),
             ..Default::default()
-        };
-        Template::new(v2::SendMessageRequest { messages: vec![message; batch] }.encode_to_vec())
+        }
     }
 }
 
 impl Template {
-    fn new(encoded: Vec<u8>) -> Self {
-        let windows = encoded.windows(NUMBER_DIGITS).enumerate();
-        let places = windows.filter_map(|(at, window)| (*window == PLACEHOLDER).then_some(at)).collect();
-        Self { encoded: encoded.into(), places }
+    /// A SendMessage request of `batch` messages like this one, which has a number and may have
+    /// places for one of `members`.
+    pub(crate) fn new(message: &v2::Message, batch: usize, members: u64) -> Self {
+        let encoded = v2::SendMessageRequest { messages: vec![message.clone(); batch] }.encode_to_vec();
+        let mut places: Vec<_> = (0..encoded.len()).filter_map(|at| Place::find(&encoded, at)).collect();
+        // All messages have as many places.
+        let per_message = (places.len() / batch.max(1)).max(1);
+        for (i, place) in places.iter_mut().enumerate() {
+            place.message = (i / per_message) as u64;
+        }
+        Self { encoded: encoded.into(), places: places.into(), messages: batch as u64, members: members.max(1) }
     }
 
     pub(crate) fn numbered(&self, first: u64) -> Payload {
@@ -100,7 +134,7 @@ impl Template {
 
     /// Messages in one request.
     pub(crate) fn messages(&self) -> u64 {
-        self.places.len() as u64
+        self.messages
     }
 
     /// An echo request of exactly as many bytes.
@@ -131,21 +165,53 @@ impl Payload {
 impl Template {
     fn write(&self, first: u64, out: &mut impl BufMut) {
         let mut written = 0;
-        for (number, place) in (first..).zip(self.places.iter()) {
-            out.put_slice(&self.encoded[written..*place]);
-            out.put_slice(&digits(number));
-            written = place + NUMBER_DIGITS;
+        for place in self.places.iter() {
+            out.put_slice(&self.encoded[written..place.at]);
+            let number = first + place.message;
+            match place.holds {
+                Holds::Number => out.put_slice(&digits::<NUMBER_DIGITS>(number)),
+                Holds::Member => out.put_slice(&digits::<MEMBER_DIGITS>(number % self.members)),
+            }
+            written = place.at + place.holds.digits();
         }
         out.put_slice(&self.encoded[written..]);
     }
 }
 
-/// A ReceiveMessage request of any message in `queue`, with a poll of the longest kind.
-pub(crate) fn receive(group: &str, queue: &v2::MessageQueue, batch: i32) -> Bytes {
+impl Place {
+    fn find(encoded: &[u8], at: usize) -> Option<Self> {
+        let rest = &encoded[at..];
+        let holds = if rest.starts_with(&PLACEHOLDER) {
+            Holds::Number
+        } else if rest.starts_with(MEMBER.as_bytes()) {
+            Holds::Member
+        } else {
+            return None;
+        };
+        Some(Self { at, message: 0, holds })
+    }
+}
+
+impl Holds {
+    fn digits(self) -> usize {
+        match self {
+            Self::Number => NUMBER_DIGITS,
+            Self::Member => MEMBER_DIGITS,
+        }
+    }
+}
+
+/// The filter that lets every message through.
+pub(crate) fn everything() -> v2::FilterExpression {
+    v2::FilterExpression { r#type: v2::FilterType::Tag.into(), expression: "*".into() }
+}
+
+/// A ReceiveMessage request for what passes `filter`, with a poll of the longest kind.
+pub(crate) fn receive(group: &str, queue: &v2::MessageQueue, filter: v2::FilterExpression, batch: i32) -> Bytes {
     let request = v2::ReceiveMessageRequest {
         group: Some(resource(group)),
         message_queue: Some(queue.clone()),
-        filter_expression: Some(v2::FilterExpression { r#type: v2::FilterType::Tag.into(), expression: "*".into() }),
+        filter_expression: Some(filter),
         batch_size: batch,
         invisible_duration: Some(prost_types::Duration { seconds: INVISIBLE_SECONDS, nanos: 0 }),
         auto_renew: false,
@@ -170,8 +236,8 @@ fn body(size: usize) -> Bytes {
     (0..size).map(|i| b'a' + (i % 23) as u8).collect()
 }
 
-fn digits(number: u64) -> [u8; NUMBER_DIGITS] {
-    std::array::from_fn(|i| b"0123456789ABCDEF"[(number >> (4 * (NUMBER_DIGITS - 1 - i)) & 15) as usize])
+fn digits<const N: usize>(number: u64) -> [u8; N] {
+    std::array::from_fn(|i| b"0123456789ABCDEF"[(number >> (4 * (N - 1 - i)) & 15) as usize])
 }
 
 #[cfg(test)]
@@ -197,6 +263,24 @@ mod tests {
             assert_eq!(run.number_of(id), Some(number));
             assert_eq!(message.body.len(), 1024);
         }
+    }
+
+    #[test]
+    fn members_take_turns() {
+        let mut message = Run::begin().message("orders", 10);
+        message.user_properties.insert("half".into(), format!("h-{MEMBER}"));
+        let properties = message.system_properties.as_mut().expect("properties");
+        properties.message_group = Some(format!("g-{MEMBER}"));
+        let sent = written(&Template::new(&message, 3, 18).numbered(16));
+        let request = v2::SendMessageRequest::decode(sent.as_slice()).expect("a request");
+        let member = |message: &v2::Message| {
+            let group = message.system_properties.as_ref().and_then(|properties| properties.message_group.clone());
+            (message.user_properties["half"].clone(), group.expect("a group"))
+        };
+        let members: Vec<_> = request.messages.iter().map(member).collect();
+        let expected =
+            ["00000010", "00000011", "00000000"].map(|digits| (format!("h-{digits}"), format!("g-{digits}")));
+        assert_eq!(members, expected);
     }
 
     #[test]

@@ -45,7 +45,11 @@ pub(crate) async fn run(options: &Options) -> Result<Report> {
         Shape::Send => target.producers(&run).await?,
         Shape::Bare | Shape::Echo => target.connect(&run).await?,
     };
-    let load = Load::new(template, options.shape);
+    let call = match options.shape {
+        Shape::Send | Shape::Bare => Call::Send([template].into()),
+        Shape::Echo => Call::Echo { payload: template.echo(), messages: template.messages() },
+    };
+    let load = Load::new(call);
     let scenario = match options.shape {
         Shape::Send => "send",
         Shape::Bare => "bare send",
@@ -59,7 +63,7 @@ pub(crate) async fn run(options: &Options) -> Result<Report> {
 /// Errors: any of them was refused.
 pub(crate) async fn backlog(target: &Target, run: &Run, messages: u64) -> Result<()> {
     let connections = target.producers(run).await?;
-    let load = Load::new(run.send(&target.topic, target.size, BACKLOG_BATCH), Shape::Send);
+    let load = Load::new(Call::Send([run.send(&target.topic, target.size, BACKLOG_BATCH)].into()));
     let (extent, unmeasured) = (Extent::Messages(messages), Processes::default());
     let report = load.run("backlog", &connections, target.in_flight, extent, &unmeasured).await?;
     match report.first_error {
@@ -68,24 +72,40 @@ pub(crate) async fn backlog(target: &Target, run: &Run, messages: u64) -> Result
     }
 }
 
+/// What a worker does again and again.
+#[derive(Clone, Debug)]
+pub(crate) enum Call {
+    /// Sends, from these templates in turn; all have as many messages.
+    Send(Arc<[Template]>),
+    /// Sends a half message, and commits it when it is stored.
+    Commit { half: Template, topic: String },
+    /// Has a payload echoed that stands for so many messages.
+    Echo { payload: Payload, messages: u64 },
+}
+
 /// One closed loop, shared by its workers.
 #[derive(Clone, Debug)]
-struct Load {
-    template: Template,
-    echo: Payload,
-    shape: Shape,
+pub(crate) struct Load {
+    call: Call,
     next: Arc<AtomicU64>,
     progress: Arc<Progress>,
 }
 
 impl Load {
-    fn new(template: Template, shape: Shape) -> Self {
-        let echo = template.echo();
-        let next = Arc::new(AtomicU64::new(0));
-        Self { template, echo, shape, next, progress: Arc::new(Progress::new()) }
+    /// A load whose messages are numbered from 0 on.
+    pub(crate) fn new(call: Call) -> Self {
+        Self { call, next: Arc::default(), progress: Arc::new(Progress::new()) }
     }
 
-    async fn run(
+    /// Messages sent so far.
+    pub(crate) fn sent(&self) -> u64 {
+        self.next.load(Relaxed)
+    }
+
+    /// Works on all connections until the end of `extent`.
+    ///
+    /// Errors: a process to be measured is gone; calls that failed are in the report.
+    pub(crate) async fn run(
         &self,
         scenario: &'static str,
         connections: &[Connection],
@@ -110,7 +130,7 @@ impl Load {
         while !self.progress.is_stopped() {
             let started = Instant::now();
             match self.call(&mut connection).await {
-                Ok(()) => self.progress.did(self.template.messages()),
+                Ok(()) => self.progress.did(self.call.messages()),
                 Err(error) => self.progress.failed(&error),
             }
             if self.progress.is_measuring() {
@@ -121,12 +141,28 @@ impl Load {
     }
 
     async fn call(&self, connection: &mut Connection) -> Result<()> {
-        match self.shape {
-            Shape::Send | Shape::Bare => {
-                let first = self.next.fetch_add(self.template.messages(), Relaxed);
-                connection.send(self.template.numbered(first)).await
+        let first = self.next.fetch_add(self.call.messages(), Relaxed);
+        match &self.call {
+            Call::Send(templates) => {
+                let turn = first / self.call.messages() % templates.len() as u64;
+                connection.send(templates[turn as usize].numbered(first)).await
             }
-            Shape::Echo => connection.echo(self.echo.clone()).await.map(drop),
+            Call::Commit { half, topic } => {
+                let half = connection.send_half(half.numbered(first)).await?;
+                connection.commit(topic, half).await
+            }
+            Call::Echo { payload, .. } => connection.echo(payload.clone()).await.map(drop),
+        }
+    }
+}
+
+impl Call {
+    /// Messages in one call.
+    fn messages(&self) -> u64 {
+        match self {
+            Self::Send(templates) => templates.first().map_or(1, Template::messages),
+            Self::Commit { half, .. } => half.messages(),
+            Self::Echo { messages, .. } => *messages,
         }
     }
 }

@@ -402,6 +402,10 @@ fn delayed_messages_are_listed_and_taken_back() {
     }
     let waiting = listed();
     assert_eq!((&waiting["total"], &waiting["messages"][0]["id"]), (&1.into(), &late[0]["id"]));
+    let found = json(&server.run(&["message", "get", late[0]["id"].as_str().expect("an id"), "-t", "t", "-o", "json"]));
+    assert_eq!((&found["body"], &found["offset"]), (&"2h".into(), &Value::Null), "it has no place yet");
+    let loss = json(&server.run(&["topic", "delete", "t", "--dry-run", "-o", "json"]));
+    assert_eq!(loss["messages"], 1, "what waits is lost as well");
     assert_eq!(exit_code(&server, &["message", "recall", "nonsense", "--topic", "t"]), Some(11));
     let due = send("1s");
     assert_eq!(server.run(&["consume", "t", "--group", "g", "--count", "1", "--wait", "30s"]), "1s\n");

@@ -250,6 +250,7 @@ mod tests {
             attempt,
             stored_ms: NOW_MS,
             visible_at_ms: 0,
+            unplaced: false,
         }
     }
 

@@ -151,6 +151,7 @@ fn read_all(reader: &Reader, places: Vec<Place>) -> Vec<(Place, Message)> {
 
 fn delivery(place: &Place, message: Message, key: Option<&[u8; 32]>) -> Delivery {
     let recorded = || (message.queue, message.offset().unwrap_or_default(), message.stored_ms);
+    let unplaced = place.queued.is_none() && message.offset().is_none();
     let (queue, offset, stored_ms) = place.queued.unwrap_or_else(recorded);
     Delivery {
         head: message.head,
@@ -162,6 +163,7 @@ fn delivery(place: &Place, message: Message, key: Option<&[u8; 32]>) -> Delivery
         attempt: place.attempt,
         stored_ms,
         visible_at_ms: place.visible_at_ms,
+        unplaced,
     }
 }
 

@@ -2,12 +2,12 @@
 //! and every other round does them backwards, so that a machine that changes its mood changes it
 //! for all. What counts is the ratio within a round.
 
-mod ratios;
+pub(crate) mod ratios;
 mod restart;
-mod scrape;
-mod servers;
+pub(crate) mod scrape;
+pub(crate) mod servers;
 mod steps;
-mod table;
+pub(crate) mod table;
 
 use std::{fs, path::PathBuf, str::FromStr, time::Duration};
 

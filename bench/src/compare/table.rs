@@ -7,8 +7,11 @@ use super::{
     ratios::{Goal, Row, cpu, rate},
 };
 
+/// Medians of every step.
+pub(crate) struct StepMedians<'a>(Vec<StepMedian<'a>>);
+
 /// Medians of one step over all rounds.
-struct StepMedians<'a> {
+struct StepMedian<'a> {
     step: &'a str,
     cpu_per_million: Option<f64>,
     rate: Option<f64>,
@@ -25,16 +28,8 @@ impl Display for Comparison {
             write!(f, "{name:<62} {median:>9.3} {min:>9.3} {max:>9.3}")?;
             writeln!(f, "  {} {}", bound(*goal), verdict(*holds))?;
         }
-        let headings = ["CPU s/M", "msg/s", "client", "msg/block"];
-        write!(f, "\n{:<62}", "medians by step")?;
-        headings.iter().try_for_each(|heading| write!(f, " {heading:>9}"))?;
-        writeln!(f)?;
-        for medians in self.step_medians() {
-            write!(f, "{:<62}", medians.step)?;
-            medians.cells().iter().try_for_each(|cell| write!(f, " {cell:>9}"))?;
-            writeln!(f)?;
-        }
-        writeln!(f, "\n{}", self.disk)
+        writeln!(f, "\n{}", StepMedians::of(&self.samples))?;
+        writeln!(f, "{}", self.disk)
     }
 }
 
@@ -48,14 +43,7 @@ impl Comparison {
             vec![name.clone(), (*unit).to_owned(), median, min, max, bound(*goal), verdict(*holds).to_owned()]
         });
         table(&mut page, &["Row", "Unit", "Median", "Lowest", "Highest", "Goal", "Verdict"], rows);
-        page.push_str("\nMedians by step; the generator runs on the same machine.\n\n");
-        let steps = self.step_medians().map(|step| {
-            let [cpu, rate, generator, block] = step.cells();
-            vec![step.step.to_owned(), cpu, rate, generator, block]
-        });
-        let headings =
-            ["Step", "Server CPU s per million", "Messages/s", "Generator CPU s per million", "Messages in a block"];
-        table(&mut page, &headings, steps);
+        StepMedians::of(&self.samples).write_markdown(&mut page);
         let record_bytes = self.disk.record_bytes;
         page.push_str(&format!("\nThe disk by itself, `pwrite` and `fdatasync` of records of {record_bytes} B.\n\n"));
         let disk = self.disk.rows.iter().map(|row| {
@@ -69,43 +57,76 @@ impl Comparison {
     /// The machine and the load, in one line.
     fn conditions(&self) -> String {
         let Self { machine, rounds, seconds, body_bytes, connections, in_flight, latency_rate, .. } = self;
-        let (cpus, cpu, kernel, memory) = (machine.cpus, &machine.cpu, &machine.kernel, machine.memory_kib >> 20);
-        let stolen = self.samples.iter().map(|sample| sample.stolen_percent).fold(0.0, f64::max);
+        let stolen = stolen_percent(&self.samples);
         format!(
-            "{cpus} x {cpu}, {memory} GiB, Linux {kernel}; {rounds} rounds of {seconds} s a step, bodies of \
+            "{machine}; {rounds} rounds of {seconds} s a step, bodies of \
              {body_bytes} B, {in_flight} sends in flight over {connections} connections, end to end at \
              {latency_rate:.0} messages/s; CPU time stolen by the host: {stolen:.1} % of a step at most"
         )
     }
+}
 
+impl<'a> StepMedians<'a> {
     /// The steps in the order of the first round.
-    fn step_medians(&self) -> impl Iterator<Item = StepMedians<'_>> {
-        let first = self.samples.iter().filter(|sample| sample.round == 0);
-        first.map(|sample| {
-            let step = sample.step.as_str();
-            StepMedians {
-                step,
-                cpu_per_million: self.median(step, |sample| cpu(&sample.report)),
-                rate: self.median(step, |sample| rate(&sample.report)),
-                generator_cpu_per_million: self.median(step, |sample| sample.report.generator_cpu_per_million),
-                messages_per_block: self.median(step, |sample| sample.messages_per_block),
-            }
-        })
+    pub(crate) fn of(samples: &'a [Sample]) -> Self {
+        let first = samples.iter().filter(|sample| sample.round == 0);
+        Self(first.map(|sample| StepMedian::of(samples, &sample.step)).collect())
     }
 
-    fn median(&self, step: &str, figure: fn(&Sample) -> Option<f64>) -> Option<f64> {
-        Row::of_step(step, "", Goal::Open, &self.samples, step, figure).map(|row| row.median)
+    pub(crate) fn write_markdown(&self, page: &mut String) {
+        page.push_str("\nMedians by step; the generator runs on the same machine.\n\n");
+        let steps = self.0.iter().map(|median| {
+            let [cpu, rate, generator, block] = median.cells();
+            vec![median.step.to_owned(), cpu, rate, generator, block]
+        });
+        let headings =
+            ["Step", "Server CPU s per million", "Messages/s", "Generator CPU s per million", "Messages in a block"];
+        table(page, &headings, steps);
     }
 }
 
-impl StepMedians<'_> {
+impl Display for StepMedians<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let headings = ["CPU s/M", "msg/s", "client", "msg/block"];
+        write!(f, "{:<62}", "medians by step")?;
+        headings.iter().try_for_each(|heading| write!(f, " {heading:>9}"))?;
+        writeln!(f)?;
+        for median in &self.0 {
+            write!(f, "{:<62}", median.step)?;
+            median.cells().iter().try_for_each(|cell| write!(f, " {cell:>9}"))?;
+            writeln!(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl<'a> StepMedian<'a> {
+    fn of(samples: &[Sample], step: &'a str) -> Self {
+        let median = |figure: fn(&Sample) -> Option<f64>| {
+            Row::of_step(step, "", Goal::Open, samples, step, figure).map(|row| row.median)
+        };
+        Self {
+            step,
+            cpu_per_million: median(|sample| cpu(&sample.report)),
+            rate: median(|sample| rate(&sample.report)),
+            generator_cpu_per_million: median(|sample| sample.report.generator_cpu_per_million),
+            messages_per_block: median(|sample| sample.messages_per_block),
+        }
+    }
+
     fn cells(&self) -> [String; 4] {
         [self.cpu_per_million, self.rate, self.generator_cpu_per_million, self.messages_per_block]
             .map(|value| value.map_or_else(|| "-".to_owned(), figure))
     }
 }
 
-fn table(page: &mut String, headings: &[&str], rows: impl Iterator<Item = Vec<String>>) {
+/// The most CPU time that the host took away during one sample, in percent.
+pub(crate) fn stolen_percent(samples: &[Sample]) -> f64 {
+    samples.iter().map(|sample| sample.stolen_percent).fold(0.0, f64::max)
+}
+
+/// Adds a table to a Markdown page.
+pub(crate) fn table(page: &mut String, headings: &[&str], rows: impl Iterator<Item = Vec<String>>) {
     let line = |page: &mut String, cells: &str| {
         writeln!(page, "| {cells} |").expect("a string takes everything");
     };
@@ -115,7 +136,7 @@ fn table(page: &mut String, headings: &[&str], rows: impl Iterator<Item = Vec<St
 }
 
 /// As many places as tell a figure from its goal, and no more.
-fn figure(value: f64) -> String {
+pub(crate) fn figure(value: f64) -> String {
     let places = match value.abs() {
         size if size < 10.0 => 3,
         size if size < 100.0 => 1,

@@ -186,7 +186,7 @@ impl Found {
         vec![
             output::time(self.delivery.stored_ms),
             self.delivery.queue.to_string(),
-            self.delivery.offset.to_string(),
+            self.offset().map_or_else(|| "-".to_owned(), |offset| offset.to_string()),
             self.system.message_id.clone(),
             self.system.tag.clone().unwrap_or_default(),
             self.system.keys.join(","),
@@ -203,7 +203,7 @@ impl Found {
         let rows = [
             ("id", self.system.message_id.clone()),
             ("topic", topic.to_owned()),
-            ("place", format!("queue {} offset {}", self.delivery.queue, self.delivery.offset)),
+            ("place", self.place()),
             ("stored", output::time(self.delivery.stored_ms)),
             ("born", self.born()),
             ("tag", self.system.tag.clone().unwrap_or_default()),
@@ -227,7 +227,7 @@ impl Found {
             "id": self.system.message_id,
             "topic": self.message.topic.as_ref().map(|topic| &topic.name),
             "queue": self.delivery.queue,
-            "offset": self.delivery.offset.to_string(),
+            "offset": self.offset().map(|offset| offset.to_string()),
             "stored": output::time_json(self.delivery.stored_ms),
             "born_host": self.system.born_host,
             "tag": self.system.tag,
@@ -241,6 +241,19 @@ impl Found {
             "body": self.body_text(),
             "body_base64": self.body_text().is_none().then(|| self.body_base64()),
         })
+    }
+
+    /// Its offset, unless it had none when it was stored.
+    fn offset(&self) -> Option<u64> {
+        (!self.delivery.unplaced).then_some(self.delivery.offset)
+    }
+
+    fn place(&self) -> String {
+        let queue = self.delivery.queue;
+        match self.offset() {
+            Some(offset) => format!("queue {queue} offset {offset}"),
+            None => format!("queue {queue}, offset unknown: it was stored before it was due or committed"),
+        }
     }
 
     /// Where a dead letter came from.

@@ -132,6 +132,7 @@ impl FakeStore {
                     attempt: lease.attempt,
                     stored_ms: STORED_MS,
                     visible_at_ms: 0,
+                    unplaced: false,
                 });
             }
         }

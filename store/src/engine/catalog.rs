@@ -93,8 +93,10 @@ impl Machine {
         let topic = self.state.topics.named(&request.name).ok_or_else(|| topic_not_found(&request.name))?;
         let id = topic.settings.id;
         let readers = topic.readers.iter().filter_map(|group| self.state.groups.get(*group));
+        // What waits for its time or its transaction is lost like the rest.
+        let waiting = self.state.timers.pending(id) + self.state.transactions.count(Some(id), false) as u64;
         let response = DeleteTopicResponse {
-            messages: topic.messages(),
+            messages: topic.messages() + waiting,
             groups: readers.map(|group| group.name.clone()).collect(),
         };
         if !request.dry_run {

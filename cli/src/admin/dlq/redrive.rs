@@ -92,11 +92,12 @@ impl Run {
             };
             let found =
                 self.client.query_messages(request).await.map_err(|status| admin::failure(&status))?.into_inner();
-            if found.messages.is_empty() {
+            let mut letters = found.messages.iter().filter(|letter| !letter.unplaced).peekable();
+            if letters.peek().is_none() {
                 let sentence = format!("group {} has no dead letter {id}", self.arguments.group);
                 return Err(Failure::new(Exit::NotFound, sentence).code("MESSAGE_NOT_FOUND"));
             }
-            places.extend(found.messages.iter().map(|m| Place { queue: m.queue, offset: m.offset }));
+            places.extend(letters.map(|m| Place { queue: m.queue, offset: m.offset }));
         }
         for page in places.chunks(PAGE as usize) {
             self.send(page.to_vec()).await?;
