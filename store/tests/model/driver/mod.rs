@@ -87,10 +87,8 @@ impl Driver {
 
     /// Has the store and the model do it, and compares what comes of it.
     pub async fn carry_out(&mut self, command: Command) {
-        if self.config.retention_bytes.is_some() || self.config.retention_ms != NEVER_MS {
-            // What was thinned in the background makes way for the next in its own time.
-            self.learn_starts().await;
-        }
+        // What was thinned in the background makes way for the next in its own time.
+        self.catch_up().await;
         match command {
             Command::PutTopic { name, queues, dedupe_ms } => self.put_topic(name, queues, dedupe_ms).await,
             Command::DeleteTopic { name } => self.delete_topic(name).await,
@@ -135,7 +133,16 @@ impl Driver {
             Command::Crash => self.crash().await,
         }
         self.settle_graves().await;
+        self.catch_up().await;
         self.compare_groups().await;
+    }
+
+    /// Learns what retention took by now, which it does in turns of its own.
+    async fn catch_up(&mut self) {
+        if self.config.retention_bytes.is_some() || self.config.retention_ms != NEVER_MS {
+            self.look_up().await;
+            self.learn_starts().await;
+        }
     }
 
     /// Finishes everything: nothing may be left, and nothing may come back.
