@@ -20,7 +20,7 @@ def fifo(run, clients):
         received = run.read(client, expect=COUNT, **place)
         name = f"fifo {client.name}"
         run.check_received(f"{name} receives what was sent", client, sent, received, group=turn(GROUPS))
-        _check_order(run, f"{name} receives in order", received, lambda number: [number])
+        _check_order(run, f"{name} receives in order", client, received, lambda number: [number])
         _judge_lock(run, client, name)
 
     run.each("fifo", clients, 3, judge)
