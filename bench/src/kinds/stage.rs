@@ -93,13 +93,23 @@ impl<'a> Stage<'a> {
         let lite = Lite { topic: LITE.to_owned(), client_quota: lite_topics, ..Default::default() };
         self.put_group(PutGroupRequest { name: LITE.to_owned(), lite: Some(lite), ..Default::default() }).await?;
         self.lite_consumers = self.connect().await?;
-        let count = self.lite_consumers.len();
-        for (i, connection) in self.lite_consumers.iter_mut().enumerate() {
+        for connection in &mut self.lite_consumers {
             connection.declare(Role::LiteConsumer { topic: LITE, group: LITE }).await?;
-            connection.subscribe(LITE, LITE, (0..lite_topics).skip(i).step_by(count).map(lite_topic).collect()).await?;
         }
+        self.subscribe_lite().await?;
         let (_, sent) = self.send(kind, LITE, u64::from(lite_topics), SystemTime::now()).await?;
         self.receive(kind, LITE, sent).await.map(drop)
+    }
+
+    /// Subscribes each lite consumer to its share. A client has to say this again and again, else the
+    /// server drops it after three minutes.
+    async fn subscribe_lite(&self) -> Result<()> {
+        let (lite_topics, count) = (self.options.lite_topics, self.lite_consumers.len());
+        for (i, connection) in self.lite_consumers.iter().enumerate() {
+            let share = (0..lite_topics).skip(i).step_by(count).map(lite_topic).collect();
+            connection.clone().subscribe(LITE, LITE, share).await?;
+        }
+        Ok(())
     }
 
     /// Sends the messages of one round and takes them in; `sending` is about how long the first
@@ -119,6 +129,7 @@ impl<'a> Stage<'a> {
     /// Makes the topic of a round, and its group where that has to be told what it is.
     async fn prepare(&self, kind: &Kind, round: &str) -> Result<String> {
         if kind.course == Course::Lite {
+            self.subscribe_lite().await?;
             return Ok(LITE.to_owned());
         }
         let topic = format!("{}-{round}", kind.name.replace(' ', "-"));
