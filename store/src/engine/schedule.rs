@@ -109,7 +109,7 @@ impl Machine {
         let mut ends = HashMap::new();
         let mut released = Vec::with_capacity(due.len());
         let mut dropped = 0u64;
-        for timer in due.iter().filter(|timer| !self.state.timers.is_recalled(timer.place)) {
+        for timer in due {
             let key = timer.message.queue;
             let topic = self.state.topics.get(key.topic);
             let Some(queue) = topic.and_then(|topic| topic.queues.get(key.queue as usize)) else {
@@ -128,7 +128,7 @@ impl Machine {
     pub fn recall(&mut self, request: &RecallRequest) -> Result<(Lsn, u32), Error> {
         let ticket = self.recall_ticket(request)?;
         let place = TimerPlace { due_ms: ticket.due_ms, lsn: ticket.lsn };
-        let was_recalled = self.state.timers.is_recalled(place);
+        let was_recalled = self.state.index.is_recalled(place).map_err(|error| damaged(&error))?;
         if place <= self.state.timers.done() && !was_recalled {
             return Err(Error::new(Reason::TooLate, "ticket is of a message that is delivered already"));
         }
@@ -140,7 +140,10 @@ impl Machine {
             self.make_room(EVENT_BYTES)?;
             let TimerPlace { due_ms, lsn } = place;
             self.commit(Event::TimerRecalled(TimerRecalled { topic: ticket.topic, due_ms, lsn: lsn.0 }));
+            self.upcoming.forget(place);
             metrics::recalled();
+        } else if self.reader.record_length(place.lsn).is_err() {
+            return Err(Error::new(Reason::TooLate, "ticket is of a message that was recalled and is gone"));
         }
         Ok((place.lsn, timer.message.length))
     }
@@ -187,12 +190,10 @@ impl Machine {
     pub fn list_more(&self, mut listing: Listing) -> Result<Listing, Error> {
         let mut timers = Vec::new();
         let read = self.state.index.timers_after(&mut listing.scan, LOOKED_AT_MAX, &mut timers);
-        read.map_err(|error| damaged(&error))?;
-        listing.is_complete = timers.len() < LOOKED_AT_MAX;
+        listing.is_complete = !read.map_err(|error| damaged(&error))?;
         // What came due since the list was begun is on it no more.
         let done = self.state.timers.done();
-        let waits = |timer: &&Timer| timer.place > done && !self.state.timers.is_recalled(timer.place);
-        for timer in timers.iter().filter(waits) {
+        for timer in timers.iter().filter(|timer| timer.place > done) {
             if listing.topic.is_none_or(|topic| topic == timer.message.queue.topic) {
                 listing.found.extend(self.listed(timer));
             }
