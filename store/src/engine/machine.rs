@@ -21,6 +21,7 @@ use super::{
     housekeeper::Housekeeper,
     offsets::Watchers,
     retention::Retention,
+    schedule::Others,
     upcoming::Upcoming,
 };
 use crate::{
@@ -80,8 +81,7 @@ pub struct Machine {
     pub(super) upkeep: super::upkeep::Schedule,
     pub(super) retention: Retention,
     pub(super) upcoming: Upcoming,
-    /// End of the log when messages came due last.
-    pub(super) fired_end: Lsn,
+    pub(super) others: Others,
     pub(super) lite: super::lite::Lite,
     pub(super) confirmed: Lsn,
     pub(super) facts: super::Facts,
@@ -136,7 +136,7 @@ impl Machine {
             upkeep: super::upkeep::Schedule::default(),
             retention: Retention::default(),
             upcoming,
-            fired_end: Lsn(0),
+            others: Others::default(),
             lite: super::lite::Lite::new(now_ms),
             facts: parts.facts,
             time,

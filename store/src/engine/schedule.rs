@@ -34,17 +34,38 @@ const LISTED_MAX: u32 = 1000;
 /// Messages looked at for a list in one turn of the thread.
 const LOOKED_AT_MAX: usize = 4096;
 
+/// Whoever wrote within this time will write again soon, ms: nobody is to wait for a long turn then.
+const SOON_MS: u64 = 20;
+
+/// How much others wrote to the log, for messages that come due to leave them their half.
+#[derive(Debug, Default)]
+pub(super) struct Others {
+    /// End of the log when messages came due last.
+    fired_end: Lsn,
+    /// When others wrote last, store time, ms.
+    wrote_ms: u64,
+}
+
+impl Others {
+    /// Bytes others wrote since messages came due last, up to `end`; none if nobody is about to write.
+    fn bytes(&mut self, end: Lsn, now_ms: u64) -> Option<u64> {
+        let bytes = end.0.saturating_sub(self.fired_end.0).saturating_sub(BLOCK_HEADER_BYTES);
+        if bytes > 0 {
+            self.wrote_ms = now_ms;
+        }
+        (now_ms.saturating_sub(self.wrote_ms) < SOON_MS).then_some(bytes)
+    }
+}
+
 /// How many messages may come due in a turn in which others wrote that many bytes: both get half of
 /// the work.
-fn batch_size(others_bytes: u64, flush: Flush) -> usize {
+fn batch_size(others_bytes: Option<u64>, flush: Flush) -> usize {
     let batch = match flush {
         Flush::Sync => BATCH_SYNC,
         Flush::Async => BATCH,
     };
-    match others_bytes {
-        0 => *batch.end(),
-        bytes => usize::try_from(bytes / WORK_BYTES).unwrap_or(usize::MAX).clamp(*batch.start(), *batch.end()),
-    }
+    let fair = others_bytes.map(|bytes| usize::try_from(bytes / WORK_BYTES).unwrap_or(usize::MAX));
+    fair.map_or(*batch.end(), |fair| fair.clamp(*batch.start(), *batch.end()))
 }
 
 /// A list of scheduled messages on its way: looked for in many turns of the thread.
@@ -73,10 +94,9 @@ pub struct Listed {
 impl Machine {
     /// Gives messages that are due their places: some in each turn, so that nobody waits for all.
     pub(super) fn fire_due(&mut self) {
-        let since = self.open_end().0.saturating_sub(self.fired_end.0);
-        let others_bytes = since.saturating_sub(BLOCK_HEADER_BYTES);
+        let others_bytes = self.others.bytes(self.open_end(), self.now_ms);
         self.fire(batch_size(others_bytes, self.config.flush));
-        self.fired_end = self.open_end();
+        self.others.fired_end = self.open_end();
         self.upcoming.refill(&self.state.index, self.now_ms);
     }
 
@@ -225,11 +245,22 @@ mod tests {
 
     #[test]
     fn those_who_send_keep_half_of_the_work() {
-        assert_eq!(batch_size(0, Flush::Async), 256);
-        assert_eq!(batch_size(1, Flush::Async), 64);
-        assert_eq!(batch_size(100 * WORK_BYTES, Flush::Async), 100);
-        assert_eq!(batch_size(1 << 20, Flush::Async), 256);
-        assert_eq!(batch_size(1, Flush::Sync), 500);
-        assert_eq!(batch_size(1 << 20, Flush::Sync), 1000);
+        assert_eq!(batch_size(None, Flush::Async), 256);
+        assert_eq!(batch_size(Some(0), Flush::Async), 64);
+        assert_eq!(batch_size(Some(100 * WORK_BYTES), Flush::Async), 100);
+        assert_eq!(batch_size(Some(1 << 20), Flush::Async), 256);
+        assert_eq!(batch_size(Some(0), Flush::Sync), 500);
+        assert_eq!(batch_size(Some(1 << 20), Flush::Sync), 1000);
+    }
+
+    #[test]
+    fn who_sent_a_moment_ago_is_expected_to_send_again() {
+        let mut others = Others::default();
+        assert_eq!(others.bytes(Lsn(0), 1_000), None);
+        assert_eq!(others.bytes(Lsn(BLOCK_HEADER_BYTES + 500), 1_000), Some(500));
+        others.fired_end = Lsn(BLOCK_HEADER_BYTES + 700);
+        let end = others.fired_end;
+        assert_eq!(others.bytes(end, 1_000 + SOON_MS - 1), Some(0));
+        assert_eq!(others.bytes(end, 1_000 + SOON_MS), None);
     }
 }
