@@ -19,10 +19,19 @@ const FEW: usize = 16;
 /// The properties of an expression; each has a slot for its value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Names {
-    /// User properties with their slots, by name.
-    user: Vec<(Box<str>, usize)>,
+    /// User properties, sorted.
+    user: Vec<Name>,
     tags: Option<usize>,
     keys: Option<usize>,
+}
+
+/// A user property. Sorts by its first bytes as a number: most names differ there, and numbers are
+/// compared in no time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Name {
+    head: u64,
+    text: Box<str>,
+    slot: usize,
 }
 
 impl Names {
@@ -40,7 +49,7 @@ impl Names {
             _ => match self.find(name.as_bytes()) {
                 Ok(slot) => slot,
                 Err(at) => {
-                    self.user.insert(at, (name.into(), next));
+                    self.user.insert(at, Name { head: head_of(name.as_bytes()), text: name.into(), slot: next });
                     next
                 }
             },
@@ -85,7 +94,17 @@ impl Names {
 
     /// The slot of a user property, or where its name would stand.
     fn find(&self, name: &[u8]) -> Result<usize, usize> {
-        self.user.binary_search_by(|(known, _)| known.as_bytes().cmp(name)).map(|at| self.user[at].1)
+        let head = head_of(name);
+        let place = |known: &Name| known.head.cmp(&head).then_with(|| known.text.as_bytes().cmp(name));
+        self.user.binary_search_by(place).map(|at| self.user[at].slot)
+    }
+}
+
+/// The first bytes of a name in the order of the alphabet, filled up with zeros.
+fn head_of(name: &[u8]) -> u64 {
+    match name.first_chunk::<8>() {
+        Some(head) => u64::from_be_bytes(*head),
+        None => name.iter().fold(0, |head, byte| head << 8 | u64::from(*byte)) << (8 * (8 - name.len())).min(63),
     }
 }
 
