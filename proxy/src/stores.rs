@@ -1,5 +1,5 @@
 //! Store group → client. The only place that knows where a store is. Concurrent appends share
-//! calls, and so do concurrent acks; every caller gets its own result.
+//! calls, and so do concurrent acks and ends of transactions; every caller gets its own result.
 
 use std::{
     collections::VecDeque,
@@ -11,8 +11,9 @@ use std::{
 
 use centaur_apis::{
     store::{
-        AckEntry, AckRequest, AckResult, AppendRequest, AppendResponse, Batch, BatchResult, Error, NewMessage,
-        PopRequest, PopResponse, ReadRequest, ReadResponse, Reason, store_client::StoreClient,
+        AckEntry, AckRequest, AckResult, AppendRequest, AppendResponse, Batch, BatchResult, EndTransactionRequest,
+        EndTransactionResult, EndTransactionsRequest, Error, NewMessage, PopRequest, PopResponse, ReadRequest,
+        ReadResponse, Reason, store_client::StoreClient,
     },
     transport::Transport,
 };
@@ -48,6 +49,7 @@ pub(crate) struct Stores {
     patience: Duration,
     appends: Arc<Lane<Transport, Batch, BatchResult>>,
     acks: Arc<Lane<Client, AckEntry, AckResult>>,
+    ends: Arc<Lane<Client, EndTransactionRequest, EndTransactionResult>>,
 }
 
 impl Stores {
@@ -62,7 +64,13 @@ impl Stores {
                 Ok(answer.into_inner().results)
             })
         });
-        Self { client, patience, appends: Arc::new(appends), acks: Arc::new(acks) }
+        let ends = Lane::new(client.clone(), patience, |mut client, ends| {
+            Box::pin(async move {
+                let answer = client.end_transactions(EndTransactionsRequest { ends }).await?;
+                Ok(answer.into_inner().results)
+            })
+        });
+        Self { client, patience, appends: Arc::new(appends), acks: Arc::new(acks), ends: Arc::new(ends) }
     }
 
     /// Stores a batch, in one call with those of other callers.
@@ -79,6 +87,13 @@ impl Stores {
     pub(crate) async fn ack(&self, entries: Vec<AckEntry>) -> Result<Vec<AckResult>, Error> {
         let bytes = entries.iter().map(|e| e.group.len() + e.topic.len() + e.handle.len()).sum();
         self.acks.submit(entries, bytes).await
+    }
+
+    /// Decides a transaction, in one call with those of other callers; errors as with `append`.
+    pub(crate) async fn end_transaction(&self, end: EndTransactionRequest) -> Result<(), Error> {
+        let bytes = end.topic.len() + end.ticket.len() + end.message_id.len();
+        let results = self.ends.submit(vec![end], bytes).await?;
+        results.into_iter().find_map(|result| result.error).map_or(Ok(()), Err)
     }
 
     /// Takes messages. Dropping the future tells the store that nobody waits any more.

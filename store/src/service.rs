@@ -13,15 +13,15 @@ use centaur_apis::{
         ChangeVisibilityResponse, Check, DeadLetterRequest, DeadLetterResponse, DeleteGroupRequest,
         DeleteGroupResponse, DeleteTopicRequest, DeleteTopicResponse, Delivery, DescribeGroupRequest,
         DescribeGroupResponse, DescribeRequest, DescribeResponse, DescribeTopicRequest, DescribeTopicResponse,
-        EndSessionRequest, EndSessionResponse, EndTransactionRequest, EndTransactionResponse, Error, GetOffsetRequest,
-        GetOffsetResponse, ListGroupsRequest, ListGroupsResponse, ListLiteTopicsRequest, ListLiteTopicsResponse,
-        ListNoticesRequest, ListNoticesResponse, ListScheduledRequest, ListScheduledResponse, ListTopicsRequest,
-        ListTopicsResponse, ListTransactionsRequest, ListTransactionsResponse, PopRequest, PopResponse,
-        PutGroupRequest, PutGroupResponse, PutTopicRequest, PutTopicResponse, QueryMessagesRequest,
-        QueryMessagesResponse, QueryOffsetRequest, QueryOffsetResponse, ReadRequest, ReadResponse, Reason,
-        RecallRequest, RecallResponse, RedriveRequest, RedriveResponse, ResetGroupRequest, ResetGroupResponse,
-        Scheduled, SyncLiteRequest, SyncLiteResponse, TakeChecksRequest, TakeChecksResponse, TouchRequest,
-        TouchResponse, Transaction, store_server,
+        EndSessionRequest, EndSessionResponse, EndTransactionRequest, EndTransactionResponse, EndTransactionResult,
+        EndTransactionsRequest, EndTransactionsResponse, Error, GetOffsetRequest, GetOffsetResponse, ListGroupsRequest,
+        ListGroupsResponse, ListLiteTopicsRequest, ListLiteTopicsResponse, ListNoticesRequest, ListNoticesResponse,
+        ListScheduledRequest, ListScheduledResponse, ListTopicsRequest, ListTopicsResponse, ListTransactionsRequest,
+        ListTransactionsResponse, PopRequest, PopResponse, PutGroupRequest, PutGroupResponse, PutTopicRequest,
+        PutTopicResponse, QueryMessagesRequest, QueryMessagesResponse, QueryOffsetRequest, QueryOffsetResponse,
+        ReadRequest, ReadResponse, Reason, RecallRequest, RecallResponse, RedriveRequest, RedriveResponse,
+        ResetGroupRequest, ResetGroupResponse, Scheduled, SyncLiteRequest, SyncLiteResponse, TakeChecksRequest,
+        TakeChecksResponse, TouchRequest, TouchResponse, Transaction, store_server,
     },
     units::Lsn,
 };
@@ -361,6 +361,19 @@ impl store_server::Store for Service {
     async fn end_transaction(&self, request: Request<EndTransactionRequest>) -> Answer<EndTransactionResponse> {
         let request = request.into_inner();
         self.run(EVENT_BYTES, move |machine| machine.end_transaction(&request)).await
+    }
+
+    async fn end_transactions(&self, request: Request<EndTransactionsRequest>) -> Answer<EndTransactionsResponse> {
+        let ends = request.into_inner().ends;
+        let bytes = ends.len() * EVENT_BYTES;
+        let job = move |machine: &mut Machine| {
+            let end = |request: &EndTransactionRequest| match machine.end_transaction(request) {
+                Ok(answer) => EndTransactionResult { error: None, resolution: answer.resolution },
+                Err(error) => EndTransactionResult { error: Some(error), ..Default::default() },
+            };
+            Ok(EndTransactionsResponse { results: ends.iter().map(end).collect() })
+        };
+        self.run(bytes, job).await
     }
 
     async fn take_checks(&self, request: Request<TakeChecksRequest>) -> Answer<TakeChecksResponse> {

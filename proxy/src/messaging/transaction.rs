@@ -11,7 +11,6 @@ use crate::{
     caller::Caller,
     refusal::{self, Refusal},
     sessions::Sign,
-    stores::Client,
     validate,
 };
 
@@ -39,10 +38,6 @@ pub(crate) async fn end(
         message_id: request.message_id,
         resolution: resolution.into(),
     };
-    let call = |mut client: Client| {
-        let end = end.clone();
-        async move { client.end_transaction(end).await }
-    };
-    proxy.stores.call(call).await?;
+    proxy.stores.end_transaction(end).await?;
     Ok(EndTransactionResponse { status: Some(refusal::ok()) })
 }

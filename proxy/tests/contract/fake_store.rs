@@ -381,6 +381,17 @@ impl Store for FakeStore {
         Ok(Response::new(EndTransactionResponse { resolution }))
     }
 
+    async fn end_transactions(&self, request: Request<EndTransactionsRequest>) -> Answered<EndTransactionsResponse> {
+        let mut world = self.world();
+        let mut end = |request: EndTransactionRequest| {
+            let resolution = request.resolution;
+            world.ends.push(request);
+            EndTransactionResult { error: world.check().err(), resolution }
+        };
+        let results = request.into_inner().ends.into_iter().map(&mut end).collect();
+        Ok(Response::new(EndTransactionsResponse { results }))
+    }
+
     async fn take_checks(&self, request: Request<TakeChecksRequest>) -> Answered<TakeChecksResponse> {
         let request = request.into_inner();
         let mut world = self.world();
