@@ -9,6 +9,7 @@ mod harness;
 mod conformance {
     mod broker;
     mod client;
+    mod timely;
 
     mod bad_input;
     mod commands;
