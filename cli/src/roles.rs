@@ -32,6 +32,8 @@ pub(crate) fn open_store(config: &Config, salvage: bool) -> Result<Store, Failur
         retention_bytes: config.store.retention_bytes,
         create_topics: config.topics.auto_create,
         create_groups: config.groups.auto_create,
+        session_lease_ms: millis(config.groups.renewal_max),
+        young_log_bytes: config.groups.young_bytes,
         default_queues: config.topics.default_queues,
         transaction_timeout_ms: millis(config.transaction.timeout),
         transaction_check_interval_ms: millis(config.transaction.check_interval),

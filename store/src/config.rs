@@ -32,6 +32,12 @@ pub struct Config {
     pub create_topics: bool,
     /// Clients may create consumer groups by using them.
     pub create_groups: bool,
+    /// A lease that lives as long as its client ends after this in any case, ms; source: public
+    /// contract, auto-renew.
+    pub session_lease_ms: u64,
+    /// A new group reads a queue from its beginning while that lies within the newest bytes of the
+    /// log; later, from the last message there is.
+    pub young_log_bytes: u64,
     /// Queues of a topic created without saying how many.
     pub default_queues: u32,
     /// How long a producer may take to end a transaction before it is asked, ms; messages may say
@@ -63,6 +69,8 @@ impl Default for Config {
             retention_bytes: None,
             create_topics: false,
             create_groups: true,
+            session_lease_ms: 3 * 3_600_000,
+            young_log_bytes: 1 << 30,
             default_queues: 8,
             transaction_timeout_ms: 6_000,
             transaction_check_interval_ms: 30_000,

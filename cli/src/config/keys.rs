@@ -32,6 +32,9 @@ const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 const BODY_BYTES_MIN: u64 = 1 << 10;
 const BODY_BYTES_MAX: u64 = 32 << 20;
 const YEARS_100: Duration = Duration::from_secs(876_000 * 3600);
+/// What clients are told of a renewed lease is a minute.
+const RENEWAL_MIN: Duration = Duration::from_secs(60);
+const RENEWAL_MAX: Duration = Duration::from_secs(24 * 3600);
 const TRANSACTION_WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
 const SHUTDOWN_MAX: Duration = Duration::from_secs(3600);
 
@@ -145,6 +148,22 @@ pub(crate) const KEYS: &[Key] = &[
         help: "a consumer group comes into being when a client first uses it",
         set: |config, text| values::boolean(text).map(|value| config.groups.auto_create = value),
         get: |config| config.groups.auto_create.to_string(),
+    },
+    Key {
+        path: "groups.renewal_max",
+        help: "how long a client may hold one message by renewing it; then it is delivered again",
+        set: |config, text| {
+            let value = values::duration_within(text, RENEWAL_MIN, RENEWAL_MAX)?;
+            config.groups.renewal_max = value;
+            Ok(())
+        },
+        get: |config| Format::duration(config.groups.renewal_max),
+    },
+    Key {
+        path: "groups.young_size",
+        help: "a new group reads all of a queue that begins within this much of the newest log, else its last message",
+        set: |config, text| values::size(text).map(|value| config.groups.young_bytes = value),
+        get: |config| Format::size(config.groups.young_bytes),
     },
     Key {
         path: "transaction.timeout",

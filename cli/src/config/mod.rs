@@ -96,10 +96,16 @@ pub(crate) struct Topics {
     pub(crate) default_queues: u32,
 }
 
-/// Consumer groups that nobody made by hand.
+/// What holds for every consumer group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Groups {
+    /// Whether there are some that nobody made by hand.
     pub(crate) auto_create: bool,
+    /// How long a client that lives may hold one message by renewing it.
+    pub(crate) renewal_max: Duration,
+    /// A new group begins with the first message of a queue while that lies within the newest bytes
+    /// of the log.
+    pub(crate) young_bytes: u64,
 }
 
 /// Transactions whose producer is silent.
@@ -192,7 +198,7 @@ impl Default for Topics {
 
 impl Default for Groups {
     fn default() -> Self {
-        Self { auto_create: true }
+        Self { auto_create: true, renewal_max: Duration::from_secs(3 * 3600), young_bytes: 1 << 30 }
     }
 }
 

@@ -214,6 +214,14 @@ impl Line {
         }
     }
 
+    /// Ends the stream, and waits until the server has let go of it.
+    pub async fn close(self) {
+        let Self { say, mut heard } = self;
+        drop(say);
+        let last = heard.message().await.expect("a clean end");
+        assert_eq!(last, None);
+    }
+
     /// Says settings that are not taken; the error that ends the stream.
     pub async fn refused(&mut self, settings: Settings) -> tonic::Status {
         self.say(settings).await;

@@ -6,12 +6,16 @@ use centaur_apis::{
     admin::{PrintStackRequest, ReconnectClientsRequest, VerifyMessageRequest},
     v2::{telemetry_command::Command, *},
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{broker::Broker, client::*};
 
 /// Far more than a command takes.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a client may take to answer.
+const ANSWER_TIME: Duration = Duration::from_secs(5);
+/// What a busy machine may add to it.
+const SLACK: Duration = Duration::from_secs(2);
 
 async fn told(line: &mut Line) -> Command {
     let frame = timeout(PATIENCE, line.hear()).await.expect("a command comes");
@@ -56,17 +60,55 @@ async fn answers_find_their_questions() {
     }
     let unheard = timeout(Duration::from_millis(500), older.hear()).await;
     assert!(unheard.is_err(), "the newest stream is asked: {unheard:?}");
+
+    older.close().await;
+    let asking = ask();
+    let Command::PrintThreadStackTraceCommand(asked) = told(&mut line).await else { panic!("a question") };
+    line.say.send(answer(Code::Ok, trace(&asked.nonce, "third"))).await.expect("open");
+    assert_eq!(asking.await.expect("no panic").expect("answered").into_inner().text, "third");
+}
+
+/// Fails unless an operator was told after five seconds that nobody answers.
+fn check_unanswered<T: std::fmt::Debug>(answer: Result<T, tonic::Status>, took: Duration) {
+    let silent = answer.expect_err("nobody answers");
+    assert_eq!(silent.code(), tonic::Code::DeadlineExceeded, "{silent}");
+    assert!((ANSWER_TIME..ANSWER_TIME + SLACK).contains(&took), "{took:?}");
 }
 
 // 33
 #[tokio::test(flavor = "multi_thread")]
-async fn an_operator_does_not_wait_for_ever() {
+async fn an_operator_waits_five_seconds_for_an_answer() {
     let broker = Broker::shared().await;
+    broker.put_topic(super::broker::topic("mute", 1)).await;
     let client = broker.client("mute").await;
+    client.publish("mute", &["1"]).await;
     let mut line = client.telemetry().await;
-    line.settle(producer(&[])).await;
-    let silent = broker.admin().print_stack(PrintStackRequest { client: "mute".into() }).await.expect_err("mute");
-    assert_eq!(silent.code(), tonic::Code::DeadlineExceeded, "{silent}");
+    line.settle(consumer(ClientType::PushConsumer, "mute", &["mute"])).await;
+    let begun = Instant::now();
+    let stack = async {
+        let silent = broker.admin().print_stack(PrintStackRequest { client: "mute".into() }).await;
+        check_unanswered(silent, begun.elapsed());
+    };
+    let verify = async {
+        let request = VerifyMessageRequest { client: "mute".into(), topic: "mute".into(), queue: 0, offset: 0 };
+        check_unanswered(broker.admin().verify_message(request).await, begun.elapsed());
+    };
+    // Answers to something else are none, whatever was asked.
+    let beside_the_point = async {
+        for _ in 0..2 {
+            let (nonce, other) = match told(&mut line).await {
+                Command::PrintThreadStackTraceCommand(asked) => (asked.nonce, trace("no such", "wrong")),
+                Command::VerifyMessageCommand(asked) => {
+                    let result = VerifyMessageResult { nonce: "no such".into() };
+                    (asked.nonce, Command::VerifyMessageResult(result))
+                }
+                other => panic!("{other:?} is no question"),
+            };
+            assert_ne!(nonce, "no such");
+            line.say.send(answer(Code::Ok, other)).await.expect("open");
+        }
+    };
+    tokio::join!(stack, verify, beside_the_point);
     let absent = broker.admin().print_stack(PrintStackRequest { client: "absent".into() }).await.expect_err("absent");
     assert_eq!(absent.code(), tonic::Code::NotFound);
     assert!(absent.message().contains("absent"), "{absent}");

@@ -9,7 +9,7 @@ use super::{
 
 /// A FIFO topic with messages `1` to `count` of message group `g`, and an ordered consumer group of
 /// the same name.
-async fn ordered(broker: &Broker, name: &str, count: usize) -> Client {
+pub async fn ordered(broker: &Broker, name: &str, count: usize) -> Client {
     broker.typed_topic(name, TopicType::Fifo).await;
     broker.put_group(PutGroupRequest { fifo: Some(true), ..group(name) }).await;
     let client = broker.client(name).await;
@@ -58,7 +58,7 @@ async fn who_waits_is_woken_when_the_message_before_is_settled() {
     assert_eq!(waiting.await.expect("no panic").ids(), ["2"]);
 }
 
-// 79
+// 79, by nacks; by leases that end it is with the long times.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_not_acked_comes_again_in_order() {
     let broker = Broker::shared().await;

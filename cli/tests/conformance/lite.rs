@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const SILENCE: Duration = Duration::from_secs(3);
 
 /// Makes a LITE topic and a group bound to it, both of this name.
-async fn rooms(broker: &Broker, name: &str, exclusive: bool) {
+pub async fn rooms(broker: &Broker, name: &str, exclusive: bool) {
     broker.typed_topic(name, TopicType::Lite).await;
     bind(broker, name, name, exclusive).await;
 }
@@ -30,11 +30,11 @@ async fn bind(broker: &Broker, topic: &str, name: &str, exclusive: bool) {
     broker.put_group(PutGroupRequest { lite: Some(lite), ..group(name) }).await;
 }
 
-fn into(topic: &str, id: &str, lite: &str) -> Message {
+pub fn into(topic: &str, id: &str, lite: &str) -> Message {
     message_with(topic, id, |system| system.lite_topic = Some(lite.into()))
 }
 
-fn sync(topic: &str, group: &str, action: LiteSubscriptionAction, names: &[&str]) -> SyncLiteSubscriptionRequest {
+pub fn sync(topic: &str, group: &str, action: LiteSubscriptionAction, names: &[&str]) -> SyncLiteSubscriptionRequest {
     SyncLiteSubscriptionRequest {
         action: action.into(),
         topic: named(topic),
@@ -44,7 +44,7 @@ fn sync(topic: &str, group: &str, action: LiteSubscriptionAction, names: &[&str]
     }
 }
 
-fn add(topic: &str, group: &str, name: &str) -> SyncLiteSubscriptionRequest {
+pub fn add(topic: &str, group: &str, name: &str) -> SyncLiteSubscriptionRequest {
     sync(topic, group, LiteSubscriptionAction::PartialAdd, &[name])
 }
 
@@ -221,9 +221,12 @@ async fn a_first_subscription_begins_where_it_says() {
     let client = broker.client(topic).await;
     let min = OffsetType::Policy(offset_option::Policy::Min.into());
     let max = OffsetType::Policy(offset_option::Policy::Max.into());
+    let last = OffsetType::Policy(offset_option::Policy::Last.into());
     for (room, from, expected) in [
         ("min", min, vec!["0", "1", "2", "3", "new"]),
         ("max", max, vec!["new"]),
+        // Where a group was before: nowhere, so that it begins as it does without saying anything.
+        ("last", last, vec!["0", "1", "2", "3", "new"]),
         ("offset", OffsetType::Offset(3), vec!["3", "new"]),
         ("beyond", OffsetType::Offset(99), vec!["new"]),
         ("tail", OffsetType::TailN(2), vec!["2", "3", "new"]),
@@ -241,4 +244,28 @@ async fn a_first_subscription_begins_where_it_says() {
         let taken = subscriber.take(topic, &group, expected.len()).await;
         assert_eq!(taken.iter().map(id).collect::<Vec<_>>(), expected, "{room}");
     }
+}
+
+// 91
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_goes_on_where_it_was_last() {
+    let broker = Broker::shared().await;
+    let name = "lite-last";
+    rooms(&broker, name, false).await;
+    let client = broker.client(name).await;
+    client.store((0..4).map(|i| into(name, &format!("{i}"), "kitchen")).collect()).await;
+    let subscribe = |from| SyncLiteSubscriptionRequest {
+        offset_option: Some(OffsetOption { offset_type: Some(from) }),
+        ..add(name, name, "kitchen")
+    };
+    assert_eq!(client.sync_lite(subscribe(OffsetType::Offset(3))).await, Code::Ok);
+    let taken = client.take_one(name, name).await;
+    assert_eq!(id(&taken), "3");
+    assert_eq!(client.ack_one(name, name, handle(&taken)).await, Code::Ok);
+    let leave = sync(name, name, LiteSubscriptionAction::PartialRemove, &["kitchen"]);
+    assert_eq!(client.sync_lite(leave).await, Code::Ok);
+    client.store(vec![into(name, "4", "kitchen"), into(name, "5", "kitchen")]).await;
+    let last = OffsetType::Policy(offset_option::Policy::Last.into());
+    assert_eq!(client.sync_lite(subscribe(last)).await, Code::Ok);
+    assert_eq!(client.receive(receive(name, name)).await.ids(), ["4", "5"]);
 }

@@ -1,11 +1,14 @@
 //! Places in queues: pulls without leases, and where a group is.
 
+use std::sync::Arc;
+
 use centaur_apis::v2::{pull_message_response::Content, *};
 
 use super::{
-    broker::{Broker, topic},
+    broker::{Broker, group, topic},
     client::*,
 };
+use crate::harness::Options;
 
 /// A topic with one queue that holds messages `0` to `4`.
 async fn five(broker: &Broker, name: &str) -> Client {
@@ -44,7 +47,8 @@ async fn pull(client: &Client, topic: &str, offset: i64) -> (Code, Vec<String>, 
     (pulled, ids, next)
 }
 
-async fn query(client: &Client, topic: &str, policy: QueryOffsetPolicy, at: Option<prost_types::Timestamp>) -> i64 {
+/// Where a place in the first queue of a topic is.
+pub async fn query(client: &Client, topic: &str, policy: QueryOffsetPolicy, at: Option<prost_types::Timestamp>) -> i64 {
     let request = QueryOffsetRequest { message_queue: queue(topic), query_offset_policy: policy.into(), timestamp: at };
     let answer = client.rpc.clone().query_offset(client.request(request)).await.expect("a status").into_inner();
     assert_eq!(code(&answer.status), Code::Ok, "{answer:?}");
@@ -117,4 +121,19 @@ async fn a_group_goes_on_where_it_was_put() {
     assert_eq!(update(&client, name, name, 0).await, Code::Ok);
     let again = client.take(name, name, 5).await;
     assert_eq!(again.iter().map(id).collect::<Vec<_>>(), ["0", "1", "2", "3", "4"]);
+}
+
+// 11: where groups come into being by use, being put somewhere is a use.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_nobody_made_is_put_nowhere_unless_use_makes_groups() {
+    let server = Options::default().set("groups.auto_create", "false").start();
+    let broker = Broker::of(Arc::new(server)).await;
+    let name = "unmade";
+    let client = five(&broker, name).await;
+    assert_eq!(update(&client, name, name, 3).await, Code::ConsumerGroupNotFound);
+    assert_eq!(get(&client, name, name).await.0, Code::OffsetNotFound);
+    assert_eq!(client.receive(receive(name, name)).await.code(), Code::ConsumerGroupNotFound);
+    broker.put_group(group(name)).await;
+    assert_eq!(update(&client, name, name, 3).await, Code::Ok);
+    assert_eq!(get(&client, name, name).await, (Code::Ok, 3));
 }

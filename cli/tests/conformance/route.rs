@@ -11,6 +11,21 @@ use super::{
     client::*,
 };
 
+/// Topics that belong to the system, and one of those that are known by how their names begin.
+const SYSTEM_TOPICS: [&str; 11] = [
+    "TBW102",
+    "SCHEDULE_TOPIC_XXXX",
+    "BenchmarkTest",
+    "RMQ_SYS_TRANS_HALF_TOPIC",
+    "RMQ_SYS_TRACE_TOPIC",
+    "RMQ_SYS_TRANS_OP_HALF_TOPIC",
+    "TRANS_CHECK_MAX_TIME_TOPIC",
+    "SELF_TEST_TOPIC",
+    "OFFSET_MOVED_EVENT",
+    "CHECKPOINT_TOPIC",
+    "rmq_sys_anything",
+];
+
 fn ask(topic: &str) -> QueryRouteRequest {
     QueryRouteRequest { topic: named(topic), endpoints: None }
 }
@@ -38,10 +53,15 @@ async fn unknown_and_illegal_topics_are_told_apart() {
         ("nowhere", Code::TopicNotFound, "nowhere"),
         ("", Code::IllegalTopic, "topic"),
         ("a b", Code::IllegalTopic, "a b"),
-        ("TBW102", Code::IllegalTopic, "TBW102"),
-        ("rmq_sys_anything", Code::IllegalTopic, "rmq_sys_anything"),
     ] {
         refused(&client.route(ask(name)).await.status, expected, &[word]);
+    }
+    for name in SYSTEM_TOPICS {
+        refused(&client.route(ask(name)).await.status, Code::IllegalTopic, &[name]);
+        let sent = client.send(vec![message(name, "1")]).await;
+        refused(&sent.status, Code::IllegalTopic, &[name]);
+        let received = client.receive(receive(name, "illegal-topics")).await;
+        refused(&Some(received.status), Code::IllegalTopic, &[name]);
     }
     let unknown = client.route(ask("nowhere")).await;
     assert!(unknown.status.is_some_and(|status| status.message.starts_with("CODE: 17")));
@@ -73,6 +93,66 @@ async fn a_route_has_every_queue_in_the_same_order() {
     assert!(theirs.message_queues.iter().all(|queue| queue.topic == tenant), "{theirs:?}");
     let empty = QueryRouteRequest { endpoints: Some(Endpoints::default()), ..ask("route") };
     assert_eq!(client.route(empty).await, first);
+}
+
+// 36
+#[tokio::test(flavor = "multi_thread")]
+async fn every_topic_has_a_first_queue_to_write_to_and_read_from() {
+    let broker = Broker::shared().await;
+    let client = broker.client("first-queue").await;
+    let kinds = [
+        TopicType::Unspecified,
+        TopicType::Normal,
+        TopicType::Fifo,
+        TopicType::Delay,
+        TopicType::Transaction,
+        TopicType::Priority,
+        TopicType::Lite,
+        TopicType::Mixed,
+    ];
+    let mut names = vec!["%DLQ%first-queue".to_owned()];
+    for kind in kinds {
+        let name = format!("first-queue-{}", kind.as_str_name());
+        broker.put_topic(PutTopicRequest { r#type: kind.into(), ..topic(&name, 1) }).await;
+        names.push(name);
+    }
+    broker.topic("first-queue").await;
+    client.publish("first-queue", &["1"]).await;
+    let dying = client.take_one("first-queue", "first-queue").await;
+    let letter = ForwardMessageToDeadLetterQueueRequest {
+        group: named("first-queue"),
+        topic: named("first-queue"),
+        receipt_handle: handle(&dying).to_owned(),
+        ..Default::default()
+    };
+    assert_eq!(client.dead_letter(letter).await, Code::Ok);
+    for name in names {
+        let route = client.route(ask(&name)).await;
+        assert_eq!(code(&route.status), Code::Ok, "{name}");
+        assert!(route.message_queues.iter().any(|queue| queue.id == 0), "{name}: {route:?}");
+        for queue in &route.message_queues {
+            let broker = queue.broker.as_ref().expect("every queue has a broker");
+            assert_eq!((queue.permission(), broker.id), (Permission::ReadWrite, 0), "{name}");
+        }
+    }
+}
+
+// 36: all queues can be read and written, unless an operator has said otherwise.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_operator_forbids_is_seen_in_the_route() {
+    let broker = Broker::shared().await;
+    let client = broker.client("forbidding").await;
+    for (stored, seen) in [
+        (log::Permission::Read, Permission::Read),
+        (log::Permission::Write, Permission::Write),
+        (log::Permission::None, Permission::None),
+    ] {
+        let name = format!("forbidding-{}", stored.as_str_name());
+        broker.put_topic(PutTopicRequest { permission: Some(stored.into()), ..topic(&name, 2) }).await;
+        let route = client.route(ask(&name)).await;
+        let permissions: Vec<Permission> = route.message_queues.iter().map(MessageQueue::permission).collect();
+        assert_eq!(permissions, [seen; 2], "{name}");
+    }
 }
 
 // 37
@@ -117,6 +197,8 @@ async fn a_route_says_which_messages_are_taken() {
         ("types-fifo", TopicType::Fifo, vec![MessageType::Fifo]),
         ("types-delay", TopicType::Delay, vec![MessageType::Delay]),
         ("types-transaction", TopicType::Transaction, vec![MessageType::Transaction]),
+        ("types-lite", TopicType::Lite, vec![MessageType::Lite]),
+        ("types-priority", TopicType::Priority, vec![MessageType::Priority]),
         ("types-default", TopicType::Unspecified, vec![MessageType::Normal]),
         ("types-mixed", TopicType::Mixed, all),
     ] {

@@ -2,13 +2,10 @@
 
 use std::time::Duration;
 
-use centaur_apis::{store::PutGroupRequest, v2::*};
+use centaur_apis::v2::*;
 use tokio::time::Instant;
 
-use super::{
-    broker::{Broker, group},
-    client::*,
-};
+use super::{broker::Broker, client::*};
 
 /// A topic, and a group of the same name with one message of it each.
 async fn leased(name: &str, ids: &[&str]) -> (Broker, Client, Vec<Message>) {
@@ -138,6 +135,14 @@ async fn a_refused_change_gives_the_handle_back() {
         refused(&answer.status, expected, &[word]);
         assert_eq!(answer.receipt_handle, given);
     }
+    // Not even a client that cannot be told from others loses it.
+    let overlong = "c".repeat(1025);
+    for (id, expected) in [("", Code::ClientIdRequired), (overlong.as_str(), Code::BadRequest)] {
+        let unheard = Client { id: id.to_owned(), ..client.clone() };
+        let answer = unheard.change(change("kept", "kept", good, 10)).await;
+        refused(&answer.status, expected, &["x-mq-client-id"]);
+        assert_eq!(answer.receipt_handle, good);
+    }
     assert_eq!(client.ack_one("kept", "kept", good).await, Code::Ok, "the lease is as it was");
 }
 
@@ -221,18 +226,19 @@ async fn only_its_holder_buries_a_message_by_id() {
 // 77, by nacks; by leases that end it is with the long times.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_refused_too_often_is_buried() {
+    /// What a group has that nobody made by hand.
+    const MAX_ATTEMPTS: i32 = 17;
     let broker = Broker::shared().await;
     broker.topic("hopeless").await;
-    broker.put_group(PutGroupRequest { max_attempts: Some(3), ..group("hopeless") }).await;
     let client = broker.client("hopeless").await;
     client.publish("hopeless", &["1"]).await;
-    for expected in 1..=3 {
+    for expected in 1..=MAX_ATTEMPTS {
         let taken = client.take_one("hopeless", "hopeless").await;
         assert_eq!(attempt(&taken), expected);
         let nack = client.change(change("hopeless", "hopeless", handle(&taken), 0)).await;
         assert_eq!(code(&nack.status), Code::Ok);
     }
-    // The receive that would be the fourth delivery gets what was sent after it.
+    // The receive that would be one delivery more gets what was sent after it.
     client.publish("hopeless", &["2"]).await;
     assert_eq!(id(&client.take_one("hopeless", "hopeless").await), "2");
     let dead = client.take_one("%DLQ%hopeless", "hopeless-readers").await;

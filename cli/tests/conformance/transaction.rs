@@ -6,13 +6,17 @@ use centaur_apis::{
     log::TopicType,
     v2::{telemetry_command::Command, *},
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{broker::Broker, client::*};
 use crate::harness::Options;
 
 /// Far more than a question takes with the intervals set below.
 const PATIENCE: Duration = Duration::from_secs(15);
+
+/// What comes on top of the time of a half message: questions are looked for once a second; the rest
+/// is for a machine that is busy with other tests.
+const SCAN_AND_SLACK: Duration = Duration::from_secs(4);
 
 fn half(topic: &str, id: &str) -> Message {
     message_with(topic, id, |system| {
@@ -95,6 +99,42 @@ async fn producers_are_asked_until_one_knows() {
     }
     assert_eq!(asked.end_transaction(name, &transaction, TransactionResolution::Commit).await, Code::Ok);
     assert_eq!(id(&client.take_one(name, name).await), "1");
+}
+
+// 82, with the settings a server has by itself; the digest of "abc" is the test vector of RFC 1321.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_producer_is_asked_after_six_seconds_or_its_own_time() {
+    let broker = Broker::shared().await;
+    let name = "asked-in-time";
+    broker.typed_topic(name, TopicType::Transaction).await;
+    let client = broker.client(name).await;
+    let mut line = client.telemetry().await;
+    line.settle(producer(&[name])).await;
+    let stranger = broker.client("asked-in-time-stranger").await;
+    let mut deaf = stranger.telemetry().await;
+    deaf.settle(producer(&["asked-in-time-elsewhere"])).await;
+    let begin = async |id: &str, own: Option<i64>| {
+        let mut half = half(name, id);
+        half.body = "abc".into();
+        half.system_properties.as_mut().expect("set").orphaned_transaction_recovery_duration = own.map(seconds);
+        let begun = Instant::now();
+        (begun, client.store(vec![half]).await.remove(0).transaction_id)
+    };
+    let by_default = begin("by default", None).await;
+    let by_itself = begin("by itself", Some(2)).await;
+    for (id, (begun, transaction), after) in [("by itself", by_itself, 2), ("by default", by_default, 6)] {
+        let question = question(&mut line).await;
+        let (took, after) = (begun.elapsed(), Duration::from_secs(after));
+        assert!((after..after + SCAN_AND_SLACK).contains(&took), "{id}: {took:?} instead of {after:?}");
+        let message = question.message.expect("the half message");
+        assert_eq!((super::client::id(&message).as_str(), question.transaction_id), (id, transaction));
+        assert_eq!(message.topic, named(name));
+        let digest = system(&message).body_digest.as_ref().expect("a digest");
+        let expected = (DigestType::Md5, "900150983CD24FB0D6963F7D28E17F72");
+        assert_eq!((digest.r#type(), digest.checksum.as_str()), expected);
+    }
+    let heard = timeout(Duration::from_millis(500), deaf.hear()).await;
+    assert!(heard.is_err(), "it has nothing to do with the topic: {heard:?}");
 }
 
 // 82

@@ -19,8 +19,10 @@ use rustls::{
 };
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
     Request,
+    metadata::MetadataMap,
     transport::{Channel, Endpoint},
 };
 
@@ -225,12 +227,34 @@ async fn an_empty_heartbeat_without_headers_leaves_the_connection_alone() {
     assert_eq!(connections.load(Ordering::Relaxed), 1);
 }
 
+/// Fails unless calls of every shape are answered as ever when these headers come with them.
+async fn check_served(client: &Client, topic: &str, with: impl Fn(&mut MetadataMap)) {
+    fn changed<T>(client: &Client, message: T, with: impl Fn(&mut MetadataMap)) -> Request<T> {
+        let mut request = client.request(message);
+        with(request.metadata_mut());
+        request
+    }
+    let mut rpc = client.rpc.clone();
+    let beat = HeartbeatRequest { group: None, client_type: ClientType::Producer.into() };
+    let beaten = rpc.heartbeat(changed(client, beat, &with)).await.expect("a status").into_inner();
+    assert_eq!(code(&beaten.status), Code::Ok);
+    let send = SendMessageRequest { messages: vec![message(topic, "1")] };
+    let sent = rpc.send_message(changed(client, send, &with)).await.expect("a status").into_inner();
+    assert_eq!(code(&sent.status), Code::Ok);
+    let received = client.receive_by(changed(client, receive(topic, topic), &with)).await;
+    assert_eq!((received.code(), received.ids()), (Code::Ok, vec!["1".to_owned()]));
+    let (say, said) = tokio::sync::mpsc::channel(1);
+    let opened = rpc.telemetry(changed(client, ReceiverStream::new(said), &with)).await;
+    Line { say, heard: opened.expect("the stream opens").into_inner() }.settle(producer(&[topic])).await;
+}
+
 // 9, 17
 #[tokio::test(flavor = "multi_thread")]
 async fn unknown_languages_and_bogus_authorization_do_not_matter() {
     let broker = Broker::shared().await;
+    broker.topic("languages").await;
     let client = broker.client("languages").await;
-    let headers = [
+    for (name, value) in [
         ("x-mq-language", "HTTP"),
         ("x-mq-language", "KLINGON"),
         ("x-mq-language", ""),
@@ -238,13 +262,42 @@ async fn unknown_languages_and_bogus_authorization_do_not_matter() {
         ("x-mq-date-time", "20240101T010203Z"),
         ("authorization", "MQv2-HMAC-SHA1 Credential=, SignedHeaders=x-mq-date-time, Signature=00"),
         ("authorization", "nonsense"),
-    ];
-    for (name, value) in headers {
-        let mut request = client.request(HeartbeatRequest { group: None, client_type: ClientType::Producer.into() });
-        request.metadata_mut().insert(name, value.parse().expect("ASCII"));
-        let answer = client.rpc.clone().heartbeat(request).await.expect("a status").into_inner();
-        assert_eq!(code(&answer.status), Code::Ok, "{name}: {value}");
+    ] {
+        check_served(&client, "languages", |headers| {
+            headers.insert(name, value.parse().expect("ASCII"));
+        })
+        .await;
     }
+}
+
+// 10: some clients add all their headers once more each time they try again.
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_may_come_in_several_generations() {
+    let broker = Broker::shared().await;
+    broker.topic("generations").await;
+    let client = broker.client("generations").await;
+    check_served(&client, "generations", |headers| {
+        for generation in ["1", "2"] {
+            let signature = "9".repeat(40);
+            let authorization = format!("MQv2-HMAC-SHA1 Credential={generation}, SignedHeaders=x-mq-date-time, ")
+                + &format!("Signature={signature}");
+            for (name, value) in [
+                ("x-mq-client-id", "generations"),
+                ("x-mq-language", "GO"),
+                ("x-mq-protocol", "v2"),
+                ("x-mq-client-version", "5.1.2"),
+                ("x-mq-request-id", generation),
+                ("x-mq-namespace", ""),
+                ("x-mq-session-token", generation),
+                ("x-mq-date-time", &format!("20240101T01020{generation}Z")),
+                ("authorization", &authorization),
+            ] {
+                headers.append(name, value.parse().expect("ASCII"));
+            }
+        }
+    })
+    .await;
+    assert_eq!(broker.clients().await.iter().filter(|id| *id == "generations").count(), 1);
 }
 
 // Of the contract's section 1.2

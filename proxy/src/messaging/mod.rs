@@ -226,11 +226,11 @@ impl MessagingService for Messaging {
         request: Request<v2::ChangeInvisibleDurationRequest>,
     ) -> Answered<v2::ChangeInvisibleDurationResponse> {
         let (headers, extensions, request) = request.into_parts();
-        let result = match Caller::of(&headers, &extensions) {
-            Ok(caller) => Ok(settle::change_invisible(&self.0, &caller, request).await),
-            Err(refusal) => Err(refusal),
+        let response = match Caller::of(&headers, &extensions) {
+            Ok(caller) => settle::change_invisible(&self.0, &caller, request).await,
+            Err(refusal) => settle::unchanged(refusal, request.receipt_handle),
         };
-        self.answer(Rpc::ChangeInvisibleDuration, result)
+        self.answer(Rpc::ChangeInvisibleDuration, Ok(response))
     }
 
     async fn recall_message(&self, request: Request<v2::RecallMessageRequest>) -> Answered<v2::RecallMessageResponse> {

@@ -13,6 +13,7 @@ use centaur_apis::{
 use crate::{
     Inner,
     caller::Caller,
+    metrics::Rpc,
     refusal::{self, Refusal},
     sessions::Sign,
     stores::Client,
@@ -78,8 +79,14 @@ pub(crate) async fn change_invisible(
     let old = request.receipt_handle.clone();
     match change(proxy, caller, request).await {
         Ok(handle) => ChangeInvisibleDurationResponse { status: Some(refusal::ok()), receipt_handle: handle },
-        Err(refusal) => ChangeInvisibleDurationResponse { status: Some(refusal.into()), receipt_handle: old },
+        Err(refusal) => unchanged(refusal, old),
     }
+}
+
+/// The answer about a lease that stays as it is.
+pub(crate) fn unchanged(refusal: Refusal, handle: String) -> ChangeInvisibleDurationResponse {
+    tracing::debug!(rpc = ?Rpc::ChangeInvisibleDuration, %refusal, "refused");
+    ChangeInvisibleDurationResponse { status: Some(refusal.into()), receipt_handle: handle }
 }
 
 async fn change(

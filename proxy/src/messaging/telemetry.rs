@@ -230,7 +230,9 @@ fn check(settings: &Settings) -> Result<Option<&str>, Refusal> {
             Ok(None)
         }
         Some(PubSub::Subscription(subscription)) if !is_producer => {
-            validate::group(subscription.group.as_ref()).map(Some)
+            let group = validate::group(subscription.group.as_ref())?;
+            subscription.subscriptions.iter().try_for_each(|of| validate::topic(of.topic.as_ref()).map(drop))?;
+            Ok(Some(group))
         }
         Some(_) => Err(unfit(&format!("client_type {} does not fit them", settings.client_type().as_str_name()))),
         None => Err(unfit("they have neither publishing nor subscription")),
@@ -243,7 +245,7 @@ fn unfit(why: &str) -> Refusal {
 
 #[cfg(test)]
 mod tests {
-    use centaur_apis::v2::{Code, Publishing, Resource, Subscription};
+    use centaur_apis::v2::{Code, Publishing, Resource, Subscription, SubscriptionEntry};
 
     use super::*;
 
@@ -256,12 +258,14 @@ mod tests {
         Some(PubSub::Publishing(Publishing { topics, ..Default::default() }))
     }
 
-    fn subscribing(group: &str) -> Option<PubSub> {
-        Some(PubSub::Subscription(Subscription { group: Some(named(group)), ..Default::default() }))
+    fn subscribing(group: &str, topics: &[&str]) -> Option<PubSub> {
+        let entry = |topic: &&str| SubscriptionEntry { topic: Some(named(topic)), expression: None };
+        let subscriptions = topics.iter().map(entry).collect();
+        Some(PubSub::Subscription(Subscription { group: Some(named(group)), subscriptions, ..Default::default() }))
     }
 
     #[test]
-    fn settings_name_legal_topics_or_a_legal_group() {
+    fn settings_name_legal_topics_and_a_legal_group() {
         let code = |kind: Option<ClientType>, pub_sub| {
             let settings = Settings { client_type: kind.map(Into::into), pub_sub, ..Default::default() };
             check(&settings).map(|group| group.map(str::to_owned)).map_err(|r| r.code)
@@ -269,10 +273,14 @@ mod tests {
         assert_eq!(code(Some(ClientType::Producer), publishing(&[])), Ok(None));
         assert_eq!(code(None, publishing(&["orders"])), Ok(None));
         assert_eq!(code(Some(ClientType::Producer), publishing(&["orders", "a b"])), Err(Code::IllegalTopic));
-        assert_eq!(code(Some(ClientType::PushConsumer), subscribing("workers")), Ok(Some("workers".to_owned())));
-        assert_eq!(code(Some(ClientType::PushConsumer), subscribing("")), Err(Code::IllegalConsumerGroup));
-        assert_eq!(code(Some(ClientType::Producer), subscribing("workers")), Err(Code::BadRequest));
-        assert_eq!(code(Some(ClientType::PushConsumer), publishing(&[])), Err(Code::BadRequest));
+        let push = Some(ClientType::PushConsumer);
+        for topics in [&[][..], &["orders"], &["orders", "%DLQ%workers"]] {
+            assert_eq!(code(push, subscribing("workers", topics)), Ok(Some("workers".to_owned())), "{topics:?}");
+        }
+        assert_eq!(code(push, subscribing("", &["orders"])), Err(Code::IllegalConsumerGroup));
+        assert_eq!(code(push, subscribing("workers", &["orders", "a b"])), Err(Code::IllegalTopic));
+        assert_eq!(code(Some(ClientType::Producer), subscribing("workers", &[])), Err(Code::BadRequest));
+        assert_eq!(code(push, publishing(&[])), Err(Code::BadRequest));
         assert_eq!(code(Some(ClientType::Producer), None), Err(Code::BadRequest));
         let topics = vec!["orders"; SETTINGS_BYTES_MAX / 8];
         assert_eq!(code(Some(ClientType::Producer), publishing(&topics)), Err(Code::BadRequest), "too large");

@@ -76,7 +76,11 @@ async fn a_refused_change_still_has_a_handle() {
         let handle = one_leased(&mut h).await;
         assert_eq!(change(&mut h, "garbage", 1, false).await, (Code::InvalidReceiptHandle, "garbage".to_owned()));
         assert_eq!(change(&mut h, &handle, -1, false).await, (Code::IllegalInvisibleTime, handle.clone()));
-        assert_eq!(change(&mut h, &handle, 43_201, false).await, (Code::IllegalInvisibleTime, handle));
+        assert_eq!(change(&mut h, &handle, 43_201, false).await, (Code::IllegalInvisibleTime, handle.clone()));
+        let request = ChangeInvisibleDurationRequest { receipt_handle: handle.clone(), ..Default::default() };
+        let nameless = h.client.change_invisible_duration(Request::new(request)).await.expect("a status").into_inner();
+        let refused = (code(nameless.status.as_ref()), nameless.receipt_handle);
+        assert_eq!(refused, (Code::ClientIdRequired, handle));
     })
     .await;
 }

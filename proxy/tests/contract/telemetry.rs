@@ -74,7 +74,11 @@ async fn unusable_settings_end_the_stream() {
     both(async |mut h: Harness| {
         let mut groupless = consumer(Language::Java);
         groupless.pub_sub = Some(PubSub::Subscription(Subscription::default()));
-        for settings in [Settings::default(), producer(&["a b"]), groupless] {
+        let entry = SubscriptionEntry { topic: named("a b"), expression: None };
+        let topicless = Subscription { group: named("workers"), subscriptions: vec![entry], ..Default::default() };
+        let mut misled = consumer(Language::Java);
+        misled.pub_sub = Some(PubSub::Subscription(topicless));
+        for settings in [Settings::default(), producer(&["a b"]), groupless, misled] {
             let (out, mut stream) = open(&mut h.client, CLIENT).await;
             say(&out, settings).await;
             let error = stream.message().await.expect_err("refused");

@@ -31,16 +31,12 @@ use crate::{
 
 /// Messages of one answer.
 const MESSAGES_MAX: u32 = 256;
-/// A lease bound to its client ends after this in any case; source: public contract, auto-renew.
-const SESSION_LEASE_MS: u64 = 3 * 3_600_000;
 /// Bytes of one queue's position in the log, at most.
 pub(super) const POSITION_BYTES: usize = 20;
 /// Longest invisible time of a lease, with some grace over the public limit.
 const INVISIBLE_MS_MAX: u64 = 24 * 3_600_000;
 /// Longest time that messages stay with a client that has ended.
 const LINGER_MS_MAX: u64 = 60_000;
-/// A queue counts as young while its first message lies within the newest bytes of the log.
-const YOUNG_LOG_BYTES: u64 = 1 << 30;
 
 /// A poll: what is wanted, and who to tell.
 pub struct Ask {
@@ -251,7 +247,7 @@ impl Machine {
         }
         let redelivered = selection.redeliveries.len() as u64;
         metrics::expired_by_ttl(selection.expired.len() as u64 + selection.expired_fresh);
-        let until = self.now_ms + if ask.session_bound { SESSION_LEASE_MS } else { ask.invisible_ms };
+        let until = self.now_ms + if ask.session_bound { self.config.session_lease_ms } else { ask.invisible_ms };
         let picks = self.commit_leases(ask, until, selection);
         if ask.session_bound && !picks.is_empty() {
             self.seen.insert(ask.client, self.now_ms);
@@ -422,7 +418,7 @@ impl Machine {
         let base = names.and_then(|names| names.get(queue)).map_or(0, |lite| lite.base);
         let first = self.state.index.get(QueueKey { topic, queue }, base).map_err(|error| damaged(&error))?;
         let end = self.log.next();
-        let is_near = first.is_none_or(|entry| end.0 - entry.lsn.0.min(end.0) <= YOUNG_LOG_BYTES);
+        let is_near = first.is_none_or(|entry| end.0 - entry.lsn.0.min(end.0) <= self.config.young_log_bytes);
         let is_young = ends.start == base && is_near;
         Ok(if is_young { base } else { ends.end.saturating_sub(1).max(ends.start) })
     }
