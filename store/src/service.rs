@@ -13,15 +13,15 @@ use centaur_apis::{
         ChangeVisibilityResponse, Check, DeadLetterRequest, DeadLetterResponse, DeleteGroupRequest,
         DeleteGroupResponse, DeleteTopicRequest, DeleteTopicResponse, Delivery, DescribeGroupRequest,
         DescribeGroupResponse, DescribeRequest, DescribeResponse, DescribeTopicRequest, DescribeTopicResponse,
-        EndSessionRequest, EndSessionResponse, EndTransactionRequest, EndTransactionResponse, Error, GetOffsetRequest,
-        GetOffsetResponse, ListGroupsRequest, ListGroupsResponse, ListLiteTopicsRequest, ListLiteTopicsResponse,
-        ListNoticesRequest, ListNoticesResponse, ListScheduledRequest, ListScheduledResponse, ListTopicsRequest,
-        ListTopicsResponse, ListTransactionsRequest, ListTransactionsResponse, PopRequest, PopResponse,
-        PutGroupRequest, PutGroupResponse, PutTopicRequest, PutTopicResponse, QueryMessagesRequest,
-        QueryMessagesResponse, QueryOffsetRequest, QueryOffsetResponse, ReadRequest, ReadResponse, Reason,
-        RecallRequest, RecallResponse, RedriveRequest, RedriveResponse, ResetGroupRequest, ResetGroupResponse,
-        Scheduled, SyncLiteRequest, SyncLiteResponse, TakeChecksRequest, TakeChecksResponse, TouchRequest,
-        TouchResponse, Transaction, store_server,
+        EndSessionRequest, EndSessionResponse, EndTransactionRequest, EndTransactionResponse, Error, GetGroupRequest,
+        GetGroupResponse, GetOffsetRequest, GetOffsetResponse, ListGroupsRequest, ListGroupsResponse,
+        ListLiteTopicsRequest, ListLiteTopicsResponse, ListNoticesRequest, ListNoticesResponse, ListScheduledRequest,
+        ListScheduledResponse, ListTopicsRequest, ListTopicsResponse, ListTransactionsRequest,
+        ListTransactionsResponse, PopRequest, PopResponse, PutGroupRequest, PutGroupResponse, PutTopicRequest,
+        PutTopicResponse, QueryMessagesRequest, QueryMessagesResponse, QueryOffsetRequest, QueryOffsetResponse,
+        ReadRequest, ReadResponse, Reason, RecallRequest, RecallResponse, RedriveRequest, RedriveResponse,
+        ResetGroupRequest, ResetGroupResponse, Scheduled, SyncLiteRequest, SyncLiteResponse, TakeChecksRequest,
+        TakeChecksResponse, TouchRequest, TouchResponse, Transaction, store_server,
     },
     units::Lsn,
 };
@@ -511,6 +511,11 @@ impl store_server::Store for Service {
     async fn describe_group(&self, request: Request<DescribeGroupRequest>) -> Answer<DescribeGroupResponse> {
         let request = request.into_inner();
         self.ask(move |machine| machine.describe_group(&request)).await
+    }
+
+    async fn get_group(&self, request: Request<GetGroupRequest>) -> Answer<GetGroupResponse> {
+        let request = request.into_inner();
+        self.ask(move |machine| machine.get_group(&request)).await
     }
 
     async fn query_messages(&self, request: Request<QueryMessagesRequest>) -> Answer<QueryMessagesResponse> {

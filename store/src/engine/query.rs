@@ -5,9 +5,9 @@ use centaur_apis::{
     hash64,
     store::{
         Backlog, DescribeGroupRequest, DescribeGroupResponse, DescribeResponse, DescribeTopicRequest,
-        DescribeTopicResponse, Error, GroupSummary, ListGroupsRequest, ListGroupsResponse, ListTopicsRequest,
-        ListTopicsResponse, QueryMessagesRequest, QueueProgress, QueueState, Reason, TopicProgress, TopicSummary,
-        query_messages_request::By,
+        DescribeTopicResponse, Error, GetGroupRequest, GetGroupResponse, GroupSummary, ListGroupsRequest,
+        ListGroupsResponse, ListTopicsRequest, ListTopicsResponse, QueryMessagesRequest, QueueProgress, QueueState,
+        Reason, TopicProgress, TopicSummary, query_messages_request::By,
     },
     units::Lsn,
 };
@@ -125,6 +125,11 @@ impl Machine {
             GroupSummary { group: Some(group), backlog: Some(backlog) }
         };
         ListGroupsResponse { groups: groups.into_iter().map(summary).collect(), total: self.state.groups.len() as u64 }
+    }
+
+    pub fn get_group(&self, request: &GetGroupRequest) -> Result<GetGroupResponse, Error> {
+        let group = self.state.groups.named(&request.name).ok_or_else(|| group_not_found(&request.name))?;
+        Ok(GetGroupResponse { group: Some(group.clone()) })
     }
 
     pub fn describe_group(&mut self, request: &DescribeGroupRequest) -> Result<DescribeGroupResponse, Error> {

@@ -1,0 +1,32 @@
+//! Consumer groups as clients and operators ask for them.
+
+mod harness;
+
+use centaur_apis::store::{GetGroupRequest, PutGroupRequest, Reason};
+use centaur_store::{Config, Store};
+use harness::{Client, Hands, Medium, create_topic, message, pop, reason, send};
+
+fn open() -> (tempfile::TempDir, Store, Client) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let config = Config { data_dir: dir.path().into(), ..Config::default() };
+    let (store, client) = harness::open(&config, &Hands::default(), &Medium::Real).expect("opens");
+    (dir, store, client)
+}
+
+#[tokio::test]
+async fn the_settings_of_a_group_are_told_without_its_progress() {
+    let (_dir, _store, mut client) = open();
+    create_topic(&mut client, "orders", 1).await.expect("made");
+    let request = PutGroupRequest { name: "workers".into(), max_attempts: Some(5), ..Default::default() };
+    let made = client.put_group(request).await.expect("made").into_inner().group;
+    for id in ["a", "b"] {
+        send(&mut client, "orders", 0, message("orders", id, None, &[], vec![])).await.expect("sent");
+    }
+    assert_eq!(pop(&mut client, "workers", "orders", 1).await.expect("answered").len(), 1);
+    let mut get = async |name: &str| {
+        let answer = client.get_group(GetGroupRequest { name: name.into() }).await;
+        answer.map(|answer| answer.into_inner().group).map_err(|status| reason(&status))
+    };
+    assert_eq!(get("workers").await, Ok(made));
+    assert_eq!(get("absent").await, Err(Reason::GroupNotFound));
+}
