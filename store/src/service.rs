@@ -245,7 +245,7 @@ fn complete(reader: &Reader, listed: engine::Undecided) -> ListTransactionsRespo
         transaction
     };
     let transactions = listed.transactions.into_iter().map(complete).collect();
-    ListTransactionsResponse { transactions, total: listed.total }
+    ListTransactionsResponse { transactions, total: listed.total, next: listed.next }
 }
 
 /// One line of a list of scheduled messages; none when its message cannot be read.
@@ -456,12 +456,12 @@ impl store_server::Store for Service {
         while !listing.is_complete {
             listing = self.handle.ask(move |machine| machine.list_more(listing)).await?;
         }
-        let reader = self.reader.clone();
+        let (reader, total, next) = (self.reader.clone(), listing.total, listing.next);
         let read = tokio::task::spawn_blocking(move || {
             listing.found.into_iter().filter_map(|listed| scheduled(&reader, listed)).collect()
         });
         let messages = read.await.map_err(|_| Error::new(Reason::Failed, "messages could not be read"))?;
-        Ok(Response::new(ListScheduledResponse { messages, total: listing.total }))
+        Ok(Response::new(ListScheduledResponse { messages, total, next }))
     }
 
     async fn list_transactions(&self, request: Request<ListTransactionsRequest>) -> Answer<ListTransactionsResponse> {

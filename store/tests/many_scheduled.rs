@@ -41,7 +41,7 @@ async fn send(client: &mut Client, name: &str, count: u64, due_ms: impl Fn(u64) 
 }
 
 async fn pending(client: &mut Client) -> u64 {
-    let request = ListScheduledRequest { topic: TOPIC.to_owned(), limit: 1 };
+    let request = ListScheduledRequest { topic: TOPIC.to_owned(), limit: 1, ..Default::default() };
     client.list_scheduled(request).await.expect("listed").into_inner().total
 }
 
