@@ -2,7 +2,9 @@
 
 mod harness;
 
-use centaur_apis::store::{CheckFilterRequest, Filter, GetGroupRequest, PutGroupRequest, Reason, filter::Kind};
+use centaur_apis::store::{
+    CheckFilterRequest, Filter, GetGroupRequest, PutGroupRequest, PutTopicRequest, Reason, filter::Kind,
+};
 use centaur_store::{Config, Store};
 use harness::{Client, Hands, Medium, create_topic, message, pop, reason, send};
 
@@ -44,4 +46,22 @@ async fn a_filter_is_checked_before_anybody_consumes_with_it() {
     let (reason, sentence) = check(Kind::Sql, "amount >").await.expect_err("refused");
     assert_eq!(reason, Reason::InvalidFilter);
     assert!(sentence.contains("line 1, column 9"), "{sentence}");
+}
+
+#[tokio::test]
+async fn an_expiry_of_lite_topics_that_would_not_be_kept_to_is_refused() {
+    let (_dir, _store, mut client) = open();
+    let minute_ms = 60_000;
+    for (ms, is_right) in [
+        (0, true),
+        (1, false),
+        (15 * minute_ms - 1, false),
+        (15 * minute_ms, true),
+        (30 * 24 * 60 * minute_ms, true),
+        (30 * 24 * 60 * minute_ms + 1, false),
+    ] {
+        let request = PutTopicRequest { name: "rooms".into(), lite_expiry_ms: Some(ms), ..Default::default() };
+        let answer = client.put_topic(request).await.map(drop).map_err(|status| reason(&status));
+        assert_eq!(answer, if is_right { Ok(()) } else { Err(Reason::Invalid) }, "{ms}");
+    }
 }
