@@ -33,6 +33,7 @@ const BODY_BYTES_MIN: u64 = 1 << 10;
 const BODY_BYTES_MAX: u64 = 32 << 20;
 const YEARS_100: Duration = Duration::from_secs(876_000 * 3600);
 const TRANSACTION_WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
+const DELAY_MAX: Duration = Duration::from_secs(40 * 24 * 3600);
 const SHUTDOWN_MAX: Duration = Duration::from_secs(3600);
 
 /// Every key, grouped as in the file.
@@ -173,6 +174,16 @@ pub(crate) const KEYS: &[Key] = &[
         get: |config| config.transaction.checks_max.to_string(),
     },
     Key {
+        path: "transaction.discarded_for",
+        help: "how long a transaction that was set aside waits for an operator; then it is rolled back",
+        set: |config, text| {
+            let value = values::duration_within(text, Duration::from_secs(1), YEARS_100)?;
+            config.transaction.discarded_for = value;
+            Ok(())
+        },
+        get: |config| Format::duration(config.transaction.discarded_for),
+    },
+    Key {
         path: "limits.connections",
         help: "client connections at a time",
         set: |config, text| values::number_within(text, 1, 1 << 20).map(|value| config.limits.connections = value),
@@ -193,6 +204,15 @@ pub(crate) const KEYS: &[Key] = &[
             values::number_within(text, 16, 1 << 20).map(|value| config.limits.streams_per_connection = value)
         },
         get: |config| config.limits.streams_per_connection.to_string(),
+    },
+    Key {
+        path: "limits.delay_max",
+        help: "how far ahead the time of a delayed message may be; 40d at most",
+        set: |config, text| {
+            values::duration_within(text, Duration::from_secs(1), DELAY_MAX)
+                .map(|value| config.limits.delay_max = value)
+        },
+        get: |config| Format::duration(config.limits.delay_max),
     },
     Key {
         path: "log.level",

@@ -111,6 +111,8 @@ pub(crate) struct Transaction {
     pub(crate) check_interval: Duration,
     /// Questions about one transaction before it is discarded.
     pub(crate) checks_max: u32,
+    /// How long a discarded one waits for an operator; then it is rolled back.
+    pub(crate) discarded_for: Duration,
 }
 
 /// How much one peer, and all of them, may take.
@@ -121,6 +123,8 @@ pub(crate) struct Limits {
     pub(crate) connections_per_address: u32,
     /// Open calls on one connection, parked receives included.
     pub(crate) streams_per_connection: u32,
+    /// Furthest delivery time from now.
+    pub(crate) delay_max: Duration,
 }
 
 /// What is logged.
@@ -198,7 +202,12 @@ impl Default for Groups {
 
 impl Default for Transaction {
     fn default() -> Self {
-        Self { timeout: Duration::from_secs(6), check_interval: Duration::from_secs(30), checks_max: 15 }
+        Self {
+            timeout: Duration::from_secs(6),
+            check_interval: Duration::from_secs(30),
+            checks_max: 15,
+            discarded_for: Duration::from_secs(72 * 3600),
+        }
     }
 }
 
@@ -206,7 +215,12 @@ impl Default for Limits {
     fn default() -> Self {
         // One client keeps several long polls per queue open on one connection, and hundreds of
         // clients can sit behind one address.
-        Self { connections: 65_536, connections_per_address: 20_000, streams_per_connection: 8_192 }
+        Self {
+            connections: 65_536,
+            connections_per_address: 20_000,
+            streams_per_connection: 8_192,
+            delay_max: Duration::from_secs(24 * 3600),
+        }
     }
 }
 
