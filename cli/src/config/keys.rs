@@ -242,7 +242,7 @@ pub(crate) const KEYS: &[Key] = &[
     },
     Key {
         path: "shutdown.notice",
-        help: "how long connections are still taken after turning unready",
+        help: "how long connections are still taken after turning unready, and clients told to connect elsewhere",
         set: |config, text| {
             values::duration_within(text, Duration::ZERO, SHUTDOWN_MAX).map(|value| config.shutdown.notice = value)
         },

@@ -149,7 +149,8 @@ pub(crate) enum LogFormat {
 pub(crate) struct Shutdown {
     /// From the signal to the end, at most.
     pub(crate) timeout: Duration,
-    /// Between turning unready and refusing connections, for balancers to notice.
+    /// Between turning unready and refusing connections, for balancers to notice. Clients are told
+    /// to connect elsewhere meanwhile.
     pub(crate) notice: Duration,
 }
 
@@ -232,16 +233,18 @@ impl Default for Log {
 
 impl Default for Shutdown {
     fn default() -> Self {
-        Self { timeout: Duration::from_secs(30), notice: Duration::ZERO }
+        Self { timeout: Duration::from_secs(30), notice: Duration::from_secs(5) }
     }
 }
 
 impl Config {
-    /// What differs on a developer's machine: loopback only, topics come into being when used.
+    /// What differs on a developer's machine: loopback only, topics come into being when used, and
+    /// it ends at once, for there is nowhere else to go.
     pub(crate) fn dev() -> Self {
         let mut config = Self::default();
         config.proxy.listen.set_ip([127, 0, 0, 1].into());
         config.topics.auto_create = true;
+        config.shutdown.notice = Duration::ZERO;
         config
     }
 
