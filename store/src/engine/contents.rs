@@ -33,11 +33,11 @@ impl select::Contents for Contents<'_> {
 }
 
 impl Contents<'_> {
-    /// Looks at a record; none if it cannot be read.
+    /// Looks at a record, its body aside; none if it cannot be read.
     fn look<T>(&self, entry: &Entry, look: impl FnOnce(&[u8]) -> Option<T>) -> Option<T> {
         match entry.lsn.0.checked_sub(self.open_at.0) {
             Some(at) => look(self.open.get(usize::try_from(at).ok()?..)?),
-            None => look(&self.log.read(entry.lsn, entry.length).ok()?),
+            None => look(&self.log.read_text(entry.lsn, entry.length).ok()?),
         }
     }
 }

@@ -13,13 +13,13 @@ use centaur_apis::{
 
 use super::{Machine, consume::damaged};
 use crate::{
-    log::record::{Message, Place},
+    log::record::{Message, Place, Record},
     metrics,
     state::index::TimerPlace,
 };
 
 /// Places under one hash that are looked at.
-const HITS_MAX: usize = 8;
+const HITS_MAX: usize = 64;
 
 /// What became of a message the first time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,15 +60,11 @@ impl Machine {
     fn stored_before(&mut self, topic: u32, id: &str, since_ms: u64) -> Result<Option<Earlier>, Error> {
         let hits = self.state.index.keys_since(duplicate_key(topic, id), since_ms, HITS_MAX);
         for lsn in hits.map_err(|error| damaged(&error))? {
-            if lsn >= self.confirmed {
-                self.write_block(); // it came a moment ago, and is read from the log like any other
-            }
-            let Ok(length) = self.reader.record_length(lsn) else { continue };
-            let Some(message) = self.read_message(lsn, length) else { continue };
+            let Some(Record::Message(message)) = self.read_record(lsn)? else { continue };
             let is_same = message.topic == topic
                 && message.stored_ms >= since_ms
                 && fields::text(&message.properties, system::MESSAGE_ID) == Some(id);
-            if is_same && !self.was_withdrawn(lsn, message.place) {
+            if is_same && !self.was_withdrawn(lsn, message.place)? {
                 let ticket = self.ticket(topic, lsn, message.place);
                 return Ok(Some(Earlier::Stored { offset: message.offset().unwrap_or_default(), ticket }));
             }
@@ -76,12 +72,16 @@ impl Machine {
         Ok(None)
     }
 
-    /// Whether a message was recalled or rolled back: it is not coming, and may be sent again.
-    fn was_withdrawn(&self, lsn: Lsn, place: Place) -> bool {
+    /// Whether a message was recalled or rolled back: it is not coming, and may be sent again. One of
+    /// which that is not known any more is better stored twice than never.
+    fn was_withdrawn(&mut self, lsn: Lsn, place: Place) -> Result<bool, Error> {
         match place {
-            Place::Queued(_) => false,
-            Place::Scheduled(due_ms) => self.state.timers.is_recalled(TimerPlace { due_ms, lsn }),
-            Place::Half(_) => self.state.transactions.decision(lsn) == Some(Resolution::RolledBack),
+            Place::Queued(_) => Ok(false),
+            Place::Scheduled(due_ms) => {
+                self.state.index.is_recalled(TimerPlace { due_ms, lsn }).map_err(|error| damaged(&error))
+            }
+            Place::Half(_) if self.state.transactions.get(lsn).is_some() => Ok(false),
+            Place::Half(_) => Ok(self.decision(lsn)? != Some(Resolution::Committed)),
         }
     }
 

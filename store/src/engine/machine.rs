@@ -21,6 +21,7 @@ use super::{
     housekeeper::Housekeeper,
     offsets::Watchers,
     retention::Retention,
+    schedule::Others,
     upcoming::Upcoming,
 };
 use crate::{
@@ -28,7 +29,7 @@ use crate::{
     config::{Config, Flush},
     filter,
     log::{
-        self, BLOCK_HEADER_BYTES, DiskStage, Log,
+        self, BLOCK_HEADER_BYTES, DiskStage, Log, ReadError,
         record::{self, Message, Place, Record},
     },
     metrics,
@@ -80,8 +81,7 @@ pub struct Machine {
     pub(super) upkeep: super::upkeep::Schedule,
     pub(super) retention: Retention,
     pub(super) upcoming: Upcoming,
-    /// End of the log when messages came due last.
-    pub(super) fired_end: Lsn,
+    pub(super) others: Others,
     pub(super) lite: super::lite::Lite,
     pub(super) confirmed: Lsn,
     pub(super) facts: super::Facts,
@@ -136,7 +136,7 @@ impl Machine {
             upkeep: super::upkeep::Schedule::default(),
             retention: Retention::default(),
             upcoming,
-            fired_end: Lsn(0),
+            others: Others::default(),
             lite: super::lite::Lite::new(now_ms),
             facts: parts.facts,
             time,
@@ -191,10 +191,11 @@ impl Machine {
     pub(super) fn commit(&mut self, event: Event) {
         let control = Control { event: Some(event) };
         self.reserve(record::control_len(&control));
+        let lsn = self.open_end();
         record::encode_control(&control, &mut self.body);
         self.records += 1;
         if let Some(event) = &control.event {
-            let applied = self.state.apply_event(event, false);
+            let applied = self.state.apply_event(lsn, event, false);
             metrics::expired_unconsumed(applied.expired_unconsumed);
             for released in released_by(event) {
                 self.wake_readers(released.topic, released.queue);
@@ -382,6 +383,24 @@ impl Machine {
         self.failure.as_deref()
     }
 
+    /// Decodes the record that the index has at a place; none if it went with its segment. One of the
+    /// open block is written first, and then read from the log like any other.
+    ///
+    /// Errors: the open block cannot be written; the record cannot be read.
+    pub(super) fn read_record(&mut self, lsn: Lsn) -> Result<Option<Record>, Error> {
+        if lsn >= self.confirmed {
+            self.write_block();
+            self.check_alive()?;
+        }
+        let read = self.reader.record_length(lsn).and_then(|length| self.reader.read(lsn, length));
+        match read.map(|bytes| record::decode(&bytes)) {
+            Ok(Ok((record, _))) => Ok(Some(record)),
+            Ok(Err(error)) => Err(unreadable(lsn, &error)),
+            Err(ReadError::Gone { .. } | ReadError::Retired { .. }) => Ok(None),
+            Err(error) => Err(unreadable(lsn, &error)),
+        }
+    }
+
     /// Decodes the message at a place of the log.
     pub(super) fn read_message(&self, lsn: Lsn, length: u32) -> Option<Message> {
         match self.reader.read(lsn, length).map(|bytes| record::decode(&bytes)) {
@@ -453,6 +472,12 @@ fn released_by(event: &Event) -> &[Released] {
 fn full() -> Error {
     let sentence = "disk is full; messages are accepted again when space returns: free some, or shorten retention";
     Error::new(Reason::Full, sentence)
+}
+
+fn unreadable(lsn: Lsn, error: &dyn std::error::Error) -> Error {
+    tracing::error!(lsn = lsn.0, %error, "record cannot be read");
+    metrics::damaged();
+    Error::new(Reason::Damaged, format!("record at LSN {lsn} cannot be read: {error}"))
 }
 
 fn unknown(failure: &str) -> Error {

@@ -207,8 +207,8 @@ impl Machine {
         Ok(Share {
             queued: stretches.iter().map(|stretch| self.queued(stretch)).sum::<u64>() + elsewhere,
             entries: stretches.iter().map(|stretch| u64::from(stretch.count)).sum(),
-            // Some may be of topics that are gone.
-            waiting: waiting.min(self.state.timers.remembered()),
+            // Some may be of topics that are gone, or recalled.
+            waiting: waiting.min(self.state.timers.pending_total()),
             timers,
         })
     }
@@ -391,14 +391,11 @@ impl Machine {
         })
     }
 
-    /// Messages that wait for their time, and those recalled: whoever recalls one again is told of it.
+    /// Messages that wait for their time, those included that were recalled: whoever recalls one
+    /// again before it would have come is told of it.
     fn needed_by_timers(&self, segment: &SegmentInfo, records: &mut Records) -> Result<(), RunError> {
-        let timers = &self.state.timers;
         let mut found = Vec::new();
-        self.state.index.timers_in(segment.base, timers.done(), &mut found)?;
-        for place in timers.recalled_and_done().filter(|place| (segment.base..segment.end).contains(&place.lsn)) {
-            found.extend(self.state.index.timer(place)?);
-        }
+        self.state.index.timers_in(segment.base, self.state.timers.done(), &mut found)?;
         let is_known = |timer: &Timer| self.state.topics.get(timer.message.queue.topic).is_some();
         let known = found.into_iter().filter(is_known);
         records.extend(known.map(|timer| (timer.place.lsn, timer.message.length)));

@@ -34,17 +34,38 @@ const LISTED_MAX: u32 = 1000;
 /// Messages looked at for a list in one turn of the thread.
 const LOOKED_AT_MAX: usize = 4096;
 
+/// Whoever wrote within this time will write again soon, ms: nobody is to wait for a long turn then.
+const SOON_MS: u64 = 20;
+
+/// How much others wrote to the log, for messages that come due to leave them their half.
+#[derive(Debug, Default)]
+pub(super) struct Others {
+    /// End of the log when messages came due last.
+    fired_end: Lsn,
+    /// When others wrote last, store time, ms.
+    wrote_ms: u64,
+}
+
+impl Others {
+    /// Bytes others wrote since messages came due last, up to `end`; none if nobody is about to write.
+    fn bytes(&mut self, end: Lsn, now_ms: u64) -> Option<u64> {
+        let bytes = end.0.saturating_sub(self.fired_end.0).saturating_sub(BLOCK_HEADER_BYTES);
+        if bytes > 0 {
+            self.wrote_ms = now_ms;
+        }
+        (now_ms.saturating_sub(self.wrote_ms) < SOON_MS).then_some(bytes)
+    }
+}
+
 /// How many messages may come due in a turn in which others wrote that many bytes: both get half of
 /// the work.
-fn batch_size(others_bytes: u64, flush: Flush) -> usize {
+fn batch_size(others_bytes: Option<u64>, flush: Flush) -> usize {
     let batch = match flush {
         Flush::Sync => BATCH_SYNC,
         Flush::Async => BATCH,
     };
-    match others_bytes {
-        0 => *batch.end(),
-        bytes => usize::try_from(bytes / WORK_BYTES).unwrap_or(usize::MAX).clamp(*batch.start(), *batch.end()),
-    }
+    let fair = others_bytes.map(|bytes| usize::try_from(bytes / WORK_BYTES).unwrap_or(usize::MAX));
+    fair.map_or(*batch.end(), |fair| fair.clamp(*batch.start(), *batch.end()))
 }
 
 /// A list of scheduled messages on its way: looked for in many turns of the thread.
@@ -75,10 +96,9 @@ pub struct Listed {
 impl Machine {
     /// Gives messages that are due their places: some in each turn, so that nobody waits for all.
     pub(super) fn fire_due(&mut self) {
-        let since = self.open_end().0.saturating_sub(self.fired_end.0);
-        let others_bytes = since.saturating_sub(BLOCK_HEADER_BYTES);
+        let others_bytes = self.others.bytes(self.open_end(), self.now_ms);
         self.fire(batch_size(others_bytes, self.config.flush));
-        self.fired_end = self.open_end();
+        self.others.fired_end = self.open_end();
         self.upcoming.refill(&self.state.index, self.now_ms);
     }
 
@@ -111,7 +131,7 @@ impl Machine {
         let mut ends = HashMap::new();
         let mut released = Vec::with_capacity(due.len());
         let mut dropped = 0u64;
-        for timer in due.iter().filter(|timer| !self.state.timers.is_recalled(timer.place)) {
+        for timer in due {
             let key = timer.message.queue;
             let topic = self.state.topics.get(key.topic);
             let Some(queue) = topic.and_then(|topic| topic.queues.get(key.queue as usize)) else {
@@ -130,7 +150,7 @@ impl Machine {
     pub fn recall(&mut self, request: &RecallRequest) -> Result<(Lsn, u32), Error> {
         let ticket = self.recall_ticket(request)?;
         let place = TimerPlace { due_ms: ticket.due_ms, lsn: ticket.lsn };
-        let was_recalled = self.state.timers.is_recalled(place);
+        let was_recalled = self.state.index.is_recalled(place).map_err(|error| damaged(&error))?;
         if place <= self.state.timers.done() && !was_recalled {
             return Err(Error::new(Reason::TooLate, "ticket is of a message that is delivered already"));
         }
@@ -142,7 +162,10 @@ impl Machine {
             self.make_room(EVENT_BYTES)?;
             let TimerPlace { due_ms, lsn } = place;
             self.commit(Event::TimerRecalled(TimerRecalled { topic: ticket.topic, due_ms, lsn: lsn.0 }));
+            self.upcoming.forget(place);
             metrics::recalled();
+        } else if self.reader.record_length(place.lsn).is_err() {
+            return Err(Error::new(Reason::TooLate, "ticket is of a message that was recalled and is gone"));
         }
         Ok((place.lsn, timer.message.length))
     }
@@ -191,12 +214,10 @@ impl Machine {
     pub fn list_more(&self, mut listing: Listing) -> Result<Listing, Error> {
         let mut timers = Vec::new();
         let read = self.state.index.timers_after(&mut listing.scan, LOOKED_AT_MAX, &mut timers);
-        read.map_err(|error| damaged(&error))?;
-        listing.is_complete = timers.len() < LOOKED_AT_MAX;
+        listing.is_complete = !read.map_err(|error| damaged(&error))?;
         // What came due since the list was begun is on it no more.
         let done = self.state.timers.done();
-        let waits = |timer: &&Timer| timer.place > done && !self.state.timers.is_recalled(timer.place);
-        for timer in timers.iter().filter(waits) {
+        for timer in timers.iter().filter(|timer| timer.place > done) {
             if listing.topic.is_none_or(|topic| topic == timer.message.queue.topic) {
                 listing.found.extend(self.listed(timer));
             }
@@ -249,11 +270,22 @@ mod tests {
 
     #[test]
     fn those_who_send_keep_half_of_the_work() {
-        assert_eq!(batch_size(0, Flush::Async), 256);
-        assert_eq!(batch_size(1, Flush::Async), 64);
-        assert_eq!(batch_size(100 * WORK_BYTES, Flush::Async), 100);
-        assert_eq!(batch_size(1 << 20, Flush::Async), 256);
-        assert_eq!(batch_size(1, Flush::Sync), 500);
-        assert_eq!(batch_size(1 << 20, Flush::Sync), 1000);
+        assert_eq!(batch_size(None, Flush::Async), 256);
+        assert_eq!(batch_size(Some(0), Flush::Async), 64);
+        assert_eq!(batch_size(Some(100 * WORK_BYTES), Flush::Async), 100);
+        assert_eq!(batch_size(Some(1 << 20), Flush::Async), 256);
+        assert_eq!(batch_size(Some(0), Flush::Sync), 500);
+        assert_eq!(batch_size(Some(1 << 20), Flush::Sync), 1000);
+    }
+
+    #[test]
+    fn who_sent_a_moment_ago_is_expected_to_send_again() {
+        let mut others = Others::default();
+        assert_eq!(others.bytes(Lsn(0), 1_000), None);
+        assert_eq!(others.bytes(Lsn(BLOCK_HEADER_BYTES + 500), 1_000), Some(500));
+        others.fired_end = Lsn(BLOCK_HEADER_BYTES + 700);
+        let end = others.fired_end;
+        assert_eq!(others.bytes(end, 1_000 + SOON_MS - 1), Some(0));
+        assert_eq!(others.bytes(end, 1_000 + SOON_MS), None);
     }
 }

@@ -1,7 +1,9 @@
 //! Transactions: the first decision about a half message stands, and who owes one is asked.
 
 use centaur_apis::{
-    log::{Released, Resolution, TransactionChecked, TransactionEnded, TransactionState, control::Event},
+    fields::{self, system},
+    hash64,
+    log::{Control, Released, Resolution, TransactionChecked, TransactionEnded, TransactionState, control::Event},
     store::{
         Batch, EndTransactionRequest, EndTransactionResponse, Error, ListTransactionsRequest, Reason,
         TakeChecksRequest, Transaction,
@@ -10,8 +12,11 @@ use centaur_apis::{
     units::Lsn,
 };
 
-use super::{Machine, produce::topic_not_found};
-use crate::{log::record::Place, metrics};
+use super::{Machine, consume::damaged, produce::topic_not_found};
+use crate::{
+    log::record::{Place, Record},
+    metrics,
+};
 
 /// Questions of one answer.
 pub const CHECKS_MAX: u32 = 256;
@@ -51,12 +56,13 @@ pub struct Undecided {
     pub next: String,
 }
 
+/// Messages with one id that are looked at for a transaction.
+const SAME_ID_MAX: usize = 64;
+
 /// What is known of the transaction that a request names.
 enum Known {
     Undecided(TransactionState),
     Decided(Resolution),
-    /// It was one of ours, and was decided too long ago to be remembered.
-    Forgotten,
 }
 
 impl Machine {
@@ -77,7 +83,6 @@ impl Machine {
         let asked = request.resolution();
         let standing = match self.find_transaction(request)? {
             Known::Decided(resolution) => resolution,
-            Known::Forgotten => asked,
             Known::Undecided(_) if asked == Resolution::Undecided => asked,
             Known::Undecided(row) => {
                 self.decide(&row, asked);
@@ -87,23 +92,56 @@ impl Machine {
         Ok(EndTransactionResponse { resolution: standing.into() })
     }
 
-    fn find_transaction(&self, request: &EndTransactionRequest) -> Result<Known, Error> {
+    fn find_transaction(&mut self, request: &EndTransactionRequest) -> Result<Known, Error> {
         let topic = self.state.topics.named(&request.topic).ok_or_else(|| topic_not_found(&request.topic))?.settings.id;
-        let transactions = &self.state.transactions;
-        if let Some(lsn) = self.half_named(&request.ticket, topic) {
-            let undecided = transactions.get(lsn).filter(|row| row.topic == topic).map(|row| Known::Undecided(*row));
-            let known = undecided.or_else(|| transactions.decision(lsn).map(Known::Decided));
-            return Ok(known.unwrap_or(Known::Forgotten));
-        }
-        // What was decided comes first: of a message that was sent twice, one commit is enough.
-        let decided = transactions.decision_with_id(topic, &request.message_id).map(Known::Decided);
-        let known =
-            decided.or_else(|| transactions.with_id(topic, &request.message_id).map(|row| Known::Undecided(*row)));
-        known.filter(|_| !request.message_id.is_empty()).ok_or_else(|| {
+        let known = match self.half_named(&request.ticket, topic) {
+            Some(lsn) => self.known_at(lsn, topic)?,
+            None if request.message_id.is_empty() => None,
+            None => self.known_with_id(topic, &request.message_id)?,
+        };
+        known.ok_or_else(|| {
             let sentence =
                 format!("topic {:?} has no transaction of this id, or it was decided long ago", request.topic);
             Error::new(Reason::TransactionNotFound, sentence)
         })
+    }
+
+    fn known_at(&mut self, lsn: Lsn, topic: u32) -> Result<Option<Known>, Error> {
+        if let Some(row) = self.state.transactions.get(lsn).filter(|row| row.topic == topic) {
+            return Ok(Some(Known::Undecided(*row)));
+        }
+        Ok(self.decision(lsn)?.map(Known::Decided))
+    }
+
+    /// What was decided comes first: of a message that was sent twice, one commit is enough.
+    fn known_with_id(&mut self, topic: u32, id: &str) -> Result<Option<Known>, Error> {
+        let places = self.state.index.keys(hash64(id.as_bytes()), SAME_ID_MAX).map_err(|error| damaged(&error))?;
+        for lsn in places {
+            if self.state.transactions.get(lsn).is_none()
+                && let Some(Record::Message(message)) = self.read_record(lsn)?
+                && message.topic == topic
+                && matches!(message.place, Place::Half(_))
+                && fields::text(&message.properties, system::MESSAGE_ID) == Some(id)
+                && let Some(decision) = self.decision(lsn)?
+            {
+                return Ok(Some(Known::Decided(decision)));
+            }
+        }
+        Ok(self.state.transactions.with_id(topic, id).map(|row| Known::Undecided(*row)))
+    }
+
+    /// How the transaction of a half message was decided; none if it was not, or so long ago that the
+    /// record of it is gone.
+    pub(super) fn decision(&mut self, half: Lsn) -> Result<Option<Resolution>, Error> {
+        for lsn in self.state.index.decisions(half).map_err(|error| damaged(&error))? {
+            if let Some(Record::Control(Control { event: Some(Event::TransactionEnded(ended)) })) =
+                self.read_record(lsn)?
+                && ended.lsn == half.0
+            {
+                return Ok(Some(ended.resolution()));
+            }
+        }
+        Ok(None)
     }
 
     /// The half message that a ticket was made for, if this store made it for that topic.

@@ -62,7 +62,7 @@ impl Upcoming {
         }
         let mut found = Vec::new();
         match index.timers_after(&mut self.scan, AHEAD, &mut found) {
-            Ok(()) => self.is_complete = found.len() < AHEAD,
+            Ok(has_more) => self.is_complete = !has_more,
             // Going on behind what cannot be read would lose it.
             Err(error) => {
                 tracing::error!(%error, "scheduled messages wait: the index cannot be read; remove the run and start again");
@@ -71,6 +71,11 @@ impl Upcoming {
             }
         }
         self.timers.extend(found.into_iter().map(|timer| (timer.place, timer.message)));
+    }
+
+    /// A message was taken back: the index knows.
+    pub(super) fn forget(&mut self, place: TimerPlace) {
+        self.timers.remove(&place);
     }
 
     /// The first messages that are due, up to `max`.

@@ -30,7 +30,8 @@ use super::{
 const MAPPED_SEGMENTS: usize = 16;
 /// What this process wrote within these newest bytes is taken to be in the page cache still.
 const RECENT_BYTES: u64 = 64 << 20;
-
+/// Bytes read by call of a record of which all but the body is wanted: enough for most.
+const TEXT_BYTES: usize = 4096;
 /// Bytes brought into the page cache ahead of whoever reads old messages one after the other.
 const WARM_BYTES: u64 = 2 << 20;
 /// Ranges that are remembered as being there; several groups read old messages at a time.
@@ -81,6 +82,35 @@ impl Reader {
         }
         let bytes = self.read_file(at, length)?;
         if record::is_whole(&bytes) { Ok(bytes) } else { Err(self.damaged(at)) }
+    }
+
+    /// The first bytes of one message record, verified: all that comes before its body, and maybe more.
+    /// A large body is not read for it.
+    ///
+    /// Units and errors: as [`Self::read`].
+    pub fn read_text(&self, at: Lsn, length: u32) -> Result<Bytes, ReadError> {
+        let length = length as usize;
+        self.check_confirmed(at, length)?;
+        if let Some(bytes) = self.0.tail().get(at, length) {
+            return if record::has_its_length(&bytes) { Ok(bytes) } else { Err(self.damaged(at)) };
+        }
+        let (part, end) = self.part_of(at)?;
+        if (length as u64) > end.0 - at.0 {
+            return Err(self.damaged(at));
+        }
+        let is_mapped = matches!(&part, Part::Whole(segment) if self.is_mapped(segment));
+        let read = |bytes: usize| self.read_part(&part, at, bytes);
+        let mut bytes = read(if is_mapped { length } else { length.min(TEXT_BYTES) })?;
+        match record::text_bytes(&bytes).map_err(|_| self.damaged(at))? {
+            Some(text_bytes) if text_bytes <= length => {
+                if bytes.len() < text_bytes {
+                    bytes = read(text_bytes)?;
+                }
+                if record::is_text_whole(&bytes[..text_bytes]) { Ok(bytes) } else { Err(self.damaged(at)) }
+            }
+            Some(_) => Err(self.damaged(at)),
+            None => self.read(at, u32::try_from(length).expect("it was one")),
+        }
     }
 
     /// The bytes the record at `at` takes, padding included, by its own header.

@@ -14,8 +14,10 @@ use thiserror::Error;
 
 /// Length, checksum, kind, flags, schema.
 pub const HEADER_BYTES: usize = 12;
+/// Where in a record its checksums begin.
+const SUMMED_AT: usize = 8;
 /// What a message record holds before its key hashes.
-const MESSAGE_FIXED_BYTES: usize = 68;
+pub(super) const MESSAGE_FIXED_BYTES: usize = 68;
 /// No record is longer; a length beyond it is damage, not data.
 pub const RECORD_BYTES_MAX: usize = 64 << 20;
 /// Records begin at multiples of this within a block.
@@ -29,6 +31,9 @@ const SCHEMA: u16 = 1;
 const SCHEDULED: u8 = 1;
 const HALF: u8 = 2;
 const HAS_TTL: u8 = 4;
+/// What comes before the body has a checksum of its own.
+const HAS_TEXT_SUM: u8 = 8;
+const TEXT_SUM_BYTES: usize = 4;
 
 /// Why bytes are not a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -116,7 +121,8 @@ impl Message {
     /// Bytes the record takes in a block.
     pub fn encoded_len(&self) -> usize {
         let hashes = 8 * self.key_hashes.len() + if self.ttl_ms > 0 { 8 } else { 0 };
-        padded(MESSAGE_FIXED_BYTES + hashes + self.head.len() + self.properties.len() + self.body.len())
+        let text = MESSAGE_FIXED_BYTES + hashes + self.head.len() + self.properties.len() + TEXT_SUM_BYTES;
+        padded(text + self.body.len())
     }
 
     /// Appends the record to a block body.
@@ -126,7 +132,8 @@ impl Message {
             Place::Scheduled(due_ms) => (SCHEDULED, due_ms),
             Place::Half(check_ms) => (HALF, check_ms),
         };
-        let start = begin(out, KIND_MESSAGE, if self.ttl_ms > 0 { flag | HAS_TTL } else { flag });
+        let ttl_flag = if self.ttl_ms > 0 { HAS_TTL } else { 0 };
+        let start = begin(out, KIND_MESSAGE, flag | ttl_flag | HAS_TEXT_SUM);
         out.put_u32_le(self.topic);
         out.put_u32_le(self.queue);
         out.put_u64_le(place);
@@ -146,12 +153,14 @@ impl Message {
         }
         out.put_slice(&self.head);
         out.put_slice(&self.properties);
+        let text_sum = checksum(&out[start + SUMMED_AT..]);
+        out.put_u32_le(text_sum);
         out.put_slice(&self.body);
         finish(out, start);
     }
 
     fn decode(flags: u8, payload: &Bytes) -> Result<Self, Malformed> {
-        let place: fn(u64) -> Place = match flags & !HAS_TTL {
+        let place: fn(u64) -> Place = match flags & !(HAS_TTL | HAS_TEXT_SUM) {
             0 => Place::Queued,
             SCHEDULED => Place::Scheduled,
             HALF => Place::Half,
@@ -182,16 +191,24 @@ struct Parts {
     ttl: Range<usize>,
     head: Range<usize>,
     properties: Range<usize>,
+    /// Empty when there is none.
+    text_sum: Range<usize>,
     body: Range<usize>,
 }
 
 impl Parts {
+    /// Of a payload that is there as a whole.
     fn of(flags: u8, payload: &[u8]) -> Result<Self, Malformed> {
+        Self::within(flags, payload, payload.len())
+    }
+
+    /// Of a payload of `length` bytes, its fixed part at least.
+    fn within(flags: u8, payload: &[u8], length: usize) -> Result<Self, Malformed> {
         let fixed = payload.get(..MESSAGE_FIXED_BYTES - HEADER_BYTES).ok_or(Malformed::Truncated)?;
         let keys = usize::from(u16::from_le_bytes([fixed[52], fixed[53]]));
         let mut at = fixed.len();
-        let mut take = |length: usize| {
-            let end = at.checked_add(length).filter(|end| *end <= payload.len()).ok_or(Malformed::Truncated)?;
+        let mut take = |bytes: usize| {
+            let end = at.checked_add(bytes).filter(|end| *end <= length).ok_or(Malformed::Truncated)?;
             let part = at..end;
             at = end;
             Ok(part)
@@ -201,6 +218,7 @@ impl Parts {
             ttl: take(if flags & HAS_TTL == 0 { 0 } else { 8 })?,
             head: take(u32_at(fixed, 40) as usize)?,
             properties: take(u32_at(fixed, 44) as usize)?,
+            text_sum: take(if flags & HAS_TEXT_SUM == 0 { 0 } else { TEXT_SUM_BYTES })?,
             body: take(u32_at(fixed, 48) as usize)?,
         })
     }
@@ -215,23 +233,46 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 }
 
 /// The encoded head and system properties of a message whose checksum was verified before, or that
-/// has not left memory; nothing else of it is looked at.
+/// has not left memory; nothing behind them has to be there.
 pub fn message_text(bytes: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
     let (payload, parts) = message_parts(bytes)?;
-    Ok((&payload[parts.head], &payload[parts.properties]))
+    let part = |range: Range<usize>| payload.get(range).ok_or(Malformed::Truncated);
+    Ok((part(parts.head)?, part(parts.properties)?))
 }
 
 /// How long such a message is of use once it is in its queue, ms; 0 if it does not say.
 pub fn message_ttl_ms(bytes: &[u8]) -> Result<u64, Malformed> {
     let (payload, parts) = message_parts(bytes)?;
-    Ok(if parts.ttl.is_empty() { 0 } else { u64_at(&payload[parts.ttl], 0) })
+    match payload.get(parts.ttl).ok_or(Malformed::Truncated)? {
+        [] => Ok(0),
+        ttl => Ok(u64_at(ttl, 0)),
+    }
 }
 
+/// How many bytes of a message record, from its first on, can be verified without its body; none of
+/// another record, or of one from before there was a checksum for that. `bytes` are the record's
+/// first, its fixed part at least, and not verified yet.
+pub(super) fn text_bytes(bytes: &[u8]) -> Result<Option<usize>, Malformed> {
+    match message_parts(bytes) {
+        Ok((_, parts)) if parts.text_sum.is_empty() => Ok(None),
+        Ok((_, parts)) => Ok(Some(HEADER_BYTES + parts.text_sum.end)),
+        Err(Malformed::Kind(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether the first bytes of a message record, as many as [`text_bytes`] said, are what was written.
+pub(super) fn is_text_whole(bytes: &[u8]) -> bool {
+    let text = bytes.len().checked_sub(TEXT_SUM_BYTES).and_then(|end| Some((bytes.get(SUMMED_AT..end)?, end)));
+    text.is_some_and(|(text, end)| checksum(text).to_le_bytes() == bytes[end..])
+}
+
+/// The part of a message's payload that is there, and where the parts of all of it lie.
 fn message_parts(bytes: &[u8]) -> Result<(&[u8], Parts), Malformed> {
     let length = length(bytes)?;
-    let payload = bytes.get(HEADER_BYTES..length).ok_or(Malformed::Truncated)?;
+    let payload = &bytes[HEADER_BYTES..length.min(bytes.len())];
     match bytes[8] {
-        KIND_MESSAGE => Ok((payload, Parts::of(bytes[9], payload)?)),
+        KIND_MESSAGE => Ok((payload, Parts::within(bytes[9], payload, length - HEADER_BYTES)?)),
         kind => Err(Malformed::Kind(kind)),
     }
 }
@@ -263,7 +304,7 @@ pub fn verify(bytes: &[u8]) -> Result<usize, Malformed> {
         return Err(Malformed::Truncated);
     }
     let stored = u32::from_le_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]);
-    if checksum(&bytes[8..length]) == stored { Ok(length) } else { Err(Malformed::Checksum) }
+    if checksum(&bytes[SUMMED_AT..length]) == stored { Ok(length) } else { Err(Malformed::Checksum) }
 }
 
 /// Whether the bytes are one record with its padding, and its checksum matches.
@@ -319,7 +360,7 @@ fn begin(out: &mut BytesMut, kind: u8, flags: u8) -> usize {
 
 fn finish(out: &mut BytesMut, start: usize) {
     let length = out.len() - start;
-    let crc = checksum(&out[start + 8..]);
+    let crc = checksum(&out[start + SUMMED_AT..]);
     out[start..start + 4].copy_from_slice(&len_u32(length).to_le_bytes());
     out[start + 4..start + 8].copy_from_slice(&crc.to_le_bytes());
     out.put_bytes(0, padded(length) - length);
@@ -397,10 +438,42 @@ mod tests {
                 assert_eq!(message_text(&bytes), Err(Malformed::Kind(KIND_CONTROL)));
                 continue;
             };
-            assert_eq!(message_text(&bytes), Ok((&message.head[..], &message.properties[..])));
-            let length = bytes.len() - ALIGNMENT;
-            assert!((0..length).all(|cut| message_text(&bytes[..cut]).is_err()));
+            let text = Ok((&message.head[..], &message.properties[..]));
+            assert_eq!(message_text(&bytes), text);
+            let text_bytes = text_bytes(&bytes[..MESSAGE_FIXED_BYTES]).expect("a message").expect("with a checksum");
+            assert_eq!(message_text(&bytes[..text_bytes]), text);
+            assert_eq!(message_ttl_ms(&bytes[..text_bytes]), Ok(message.ttl_ms));
+            assert!((0..text_bytes - TEXT_SUM_BYTES).all(|cut| message_text(&bytes[..cut]).is_err()));
         }
+    }
+
+    #[test]
+    fn every_flipped_bit_of_the_text_is_found_without_the_rest() {
+        let bytes = encode(&Record::Message(message()));
+        let text_bytes = text_bytes(&bytes).expect("a message").expect("with a checksum");
+        assert!(is_text_whole(&bytes[..text_bytes]));
+        assert!((0..text_bytes).all(|cut| !is_text_whole(&bytes[..cut])));
+        for bit in SUMMED_AT * 8..text_bytes * 8 {
+            let mut flipped = bytes[..text_bytes].to_vec();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(!is_text_whole(&flipped), "bit {bit}");
+        }
+    }
+
+    /// As the first version wrote them.
+    #[test]
+    fn a_message_without_a_checksum_for_its_text_is_read() {
+        let message = message();
+        let bytes = encode(&Record::Message(message.clone()));
+        let text_end = text_bytes(&bytes).expect("a message").expect("with a checksum");
+        let length = length(&bytes).expect("its length");
+        let mut old = BytesMut::from(&bytes[..text_end - TEXT_SUM_BYTES]);
+        old.put_slice(&bytes[text_end..length]);
+        old[9] &= !HAS_TEXT_SUM;
+        finish(&mut old, 0);
+        let old = old.freeze();
+        assert_eq!(text_bytes(&old), Ok(None));
+        assert_eq!(decode(&old), Ok((Record::Message(message), old.len())));
     }
 
     #[test]

@@ -23,7 +23,7 @@ use centaur_apis::{
 
 use crate::log::record::{Message, Place, Record};
 
-use index::Index;
+use index::{Index, TimerPlace};
 use lite::Lite;
 use pop::{Pop, Reader, Rules};
 use redriven::RedrivenOffsets;
@@ -67,7 +67,7 @@ impl State {
                 self.apply_message(lsn, length, message, indexed);
                 Applied::default()
             }
-            Record::Control(Control { event: Some(event) }) => self.apply_event(event, indexed),
+            Record::Control(Control { event: Some(event) }) => self.apply_event(lsn, event, indexed),
             Record::Control(Control { event: None }) => Applied::default(),
         }
     }
@@ -122,8 +122,9 @@ impl State {
         }
     }
 
-    /// Applies what is not a message. `indexed` says that an index run already covers it.
-    pub fn apply_event(&mut self, event: &Event, indexed: bool) -> Applied {
+    /// Applies what is not a message, from the record at `lsn`. `indexed` says that an index run
+    /// already covers it.
+    pub fn apply_event(&mut self, lsn: Lsn, event: &Event, indexed: bool) -> Applied {
         match event {
             Event::TopicSet(topic) => self.set_topic(topic),
             Event::TopicDeleted(deleted) => self.delete_topic(deleted.id),
@@ -141,9 +142,17 @@ impl State {
                 self.timers.fire(fired);
                 fired.released.iter().for_each(|released| self.release(released, fired.at_ms, indexed));
             }
-            Event::TimerRecalled(recalled) => self.timers.recall(recalled),
+            Event::TimerRecalled(recalled) => {
+                self.timers.recall(recalled);
+                if !indexed {
+                    self.index.push_recalled(TimerPlace::of_recalled(recalled), lsn);
+                }
+            }
             Event::TransactionEnded(ended) => {
                 self.transactions.end(ended);
+                if !indexed {
+                    self.index.push_decided(Lsn(ended.lsn), lsn);
+                }
                 ended.released.iter().for_each(|released| self.release(released, ended.at_ms, indexed));
             }
             Event::TransactionChecked(checked) => self.transactions.check(checked),

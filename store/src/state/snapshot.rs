@@ -41,7 +41,6 @@ impl State {
                 .map(|(reader, subscription)| subscription_state(reader, subscription))
                 .collect(),
             transactions: self.transactions.undecided().copied().collect(),
-            decided: self.transactions.decided().copied().collect(),
             redriven: self.redriven.to_snapshot(),
             timers: Some(self.timers.to_snapshot()),
             lite_topics: self.lite.topics_to_snapshot(),
@@ -66,7 +65,7 @@ impl State {
         state.groups.reserve_ids(snapshot.last_group_id);
         state.timers = snapshot.timers.as_ref().map(Timers::from_snapshot).unwrap_or_default();
         snapshot.handle_keys.iter().for_each(|key| state.set_handle_key(key));
-        state.transactions.restore(snapshot.transactions, snapshot.decided);
+        state.transactions.restore(snapshot.transactions);
         state.redriven = RedrivenOffsets::from_snapshot(&snapshot.redriven);
         for saved in snapshot.subscriptions {
             if let Some(topic) = state.topics.get_mut(saved.topic) {

@@ -1,25 +1,22 @@
 //! Half messages: stored, and not visible before their transaction is committed. One row for each
-//! undecided transaction, about 250 bytes with its places in the orders below; the last decisions
-//! are kept, so that whoever repeats one is told what stands.
+//! undecided transaction, about 250 bytes with its places in the orders below. What was decided is in
+//! the log, and found through the index.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     ops::{Bound, Range},
 };
 
 use centaur_apis::{
     fields::{self, system},
     hash64,
-    log::{DecidedState, Resolution, TransactionChecked, TransactionEnded, TransactionState},
+    log::{TransactionChecked, TransactionEnded, TransactionState},
     units::Lsn,
 };
 
 use crate::log::record::{Message, Place};
 
-/// Decisions that are remembered.
-const DECIDED_MAX: usize = 16_384;
-
-/// Every undecided transaction, and those decided lately.
+/// Every undecided transaction.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Transactions {
     /// By LSN of the half message, as a snapshot has them. `next_check_ms` of a discarded one is when
@@ -28,7 +25,6 @@ pub struct Transactions {
     topics: BTreeMap<u32, OfTopic>,
     /// Discarded ones by the time they are rolled back.
     discarded: BTreeSet<(u64, Lsn)>,
-    decided: Decided,
 }
 
 /// The undecided transactions of one topic.
@@ -40,16 +36,6 @@ struct OfTopic {
     /// By the time their producer is asked.
     checks: BTreeSet<(u64, Lsn)>,
     discarded: BTreeSet<Lsn>,
-}
-
-/// What was decided lately.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Decided {
-    /// Oldest first.
-    latest: VecDeque<DecidedState>,
-    by_lsn: HashMap<Lsn, Resolution>,
-    /// By topic and hash of the message id: the last one decided.
-    by_id: HashMap<(u32, u64), Lsn>,
 }
 
 impl Transactions {
@@ -73,9 +59,7 @@ impl Transactions {
     }
 
     pub fn end(&mut self, event: &TransactionEnded) {
-        let Some(row) = self.remove(Lsn(event.lsn)) else { return };
-        let TransactionState { lsn, id_hash, topic, .. } = row;
-        self.decided.push(DecidedState { lsn, id_hash, resolution: event.resolution, topic });
+        self.remove(Lsn(event.lsn));
     }
 
     pub fn check(&mut self, event: &TransactionChecked) {
@@ -103,16 +87,6 @@ impl Transactions {
         let ids = &self.topics.get(&topic)?.ids;
         let (_, lsn) = ids.range((hash, Lsn(0))..=(hash, Lsn(u64::MAX))).next_back()?;
         self.get(*lsn)
-    }
-
-    /// How a transaction was decided, if that was lately.
-    pub fn decision(&self, lsn: Lsn) -> Option<Resolution> {
-        self.decided.by_lsn.get(&lsn).copied()
-    }
-
-    /// The same by the id of its message.
-    pub fn decision_with_id(&self, topic: u32, message_id: &str) -> Option<Resolution> {
-        self.decision(*self.decided.by_id.get(&(topic, id_hash(message_id)))?)
     }
 
     /// Transactions of a topic whose producer is to be asked by now, the one due longest first.
@@ -157,15 +131,9 @@ impl Transactions {
         self.undecided.range(lsns).map(|(lsn, row)| (*lsn, row.length))
     }
 
-    /// What was decided lately, oldest first: part of a snapshot.
-    pub fn decided(&self) -> impl Iterator<Item = &DecidedState> {
-        self.decided.latest.iter()
-    }
-
     /// Takes transactions back from a snapshot.
-    pub fn restore(&mut self, undecided: Vec<TransactionState>, decided: Vec<DecidedState>) {
+    pub fn restore(&mut self, undecided: Vec<TransactionState>) {
         undecided.into_iter().for_each(|row| self.insert(row));
-        decided.into_iter().for_each(|row| self.decided.push(row));
     }
 
     fn of_topics(&self, topic: Option<u32>) -> impl Iterator<Item = &OfTopic> {
@@ -206,31 +174,13 @@ impl Transactions {
     }
 }
 
-impl Decided {
-    fn push(&mut self, row: DecidedState) {
-        let lsn = Lsn(row.lsn);
-        self.by_lsn.insert(lsn, row.resolution());
-        self.by_id.insert((row.topic, row.id_hash), lsn);
-        self.latest.push_back(row);
-        if self.latest.len() > DECIDED_MAX
-            && let Some(oldest) = self.latest.pop_front()
-        {
-            let (lsn, id) = (Lsn(oldest.lsn), (oldest.topic, oldest.id_hash));
-            self.by_lsn.remove(&lsn);
-            if self.by_id.get(&id) == Some(&lsn) {
-                self.by_id.remove(&id);
-            }
-        }
-    }
-}
-
 fn id_hash(message_id: &str) -> u64 {
     hash64(message_id.as_bytes())
 }
 
 #[cfg(test)]
 mod tests {
-    use centaur_apis::v2;
+    use centaur_apis::{log::Resolution, v2};
     use prost::Message as _;
 
     use super::*;
@@ -282,24 +232,6 @@ mod tests {
     }
 
     #[test]
-    fn a_decision_is_remembered_for_a_while() {
-        let mut transactions = three();
-        transactions.end(&ended(8, Resolution::Committed));
-        assert_eq!(transactions.get(Lsn(8)), None);
-        assert_eq!(transactions.with_id(1, "a"), None);
-        assert_eq!(transactions.decision(Lsn(8)), Some(Resolution::Committed));
-        assert_eq!(transactions.decision_with_id(1, "a"), Some(Resolution::Committed));
-        assert_eq!(transactions.decision_with_id(2, "a"), None);
-        for lsn in 100..100 + DECIDED_MAX as u64 {
-            transactions.begin(Lsn(lsn), 64, &half(3, &lsn.to_string(), 1));
-            transactions.end(&ended(lsn, Resolution::RolledBack));
-        }
-        assert_eq!(transactions.decision(Lsn(8)), None);
-        assert_eq!(transactions.decision_with_id(1, "a"), None);
-        assert_eq!(transactions.decision(Lsn(100)), Some(Resolution::RolledBack));
-    }
-
-    #[test]
     fn the_transactions_of_a_deleted_topic_go_with_it() {
         let mut transactions = three();
         transactions.check(&TransactionChecked { lsn: 24, checks: 3, next_check_ms: 500, discarded: true });
@@ -315,7 +247,7 @@ mod tests {
         transactions.check(&TransactionChecked { lsn: 24, checks: 3, next_check_ms: 500, discarded: true });
         transactions.end(&ended(16, Resolution::Committed));
         let mut again = Transactions::default();
-        again.restore(transactions.undecided().copied().collect(), transactions.decided().copied().collect());
+        again.restore(transactions.undecided().copied().collect());
         assert_eq!(again, transactions);
     }
 }

@@ -257,6 +257,10 @@ impl Index {
         }
     }
 
+    pub(super) fn open_mut(&mut self) -> &mut Open {
+        &mut self.open
+    }
+
     /// Parts in memory, oldest first.
     pub(super) fn in_memory(&self) -> impl Iterator<Item = &Open> {
         self.sealed.iter().map(|sealed| &*sealed.open).chain([&self.open])

@@ -6,10 +6,12 @@
 //! is missing or damaged is said to be so, and whoever owns the log pushes its segment again.
 //! Bytes of a run: docs/format.md.
 
+mod decided;
 mod foreign;
 mod log_index;
 mod open;
 mod pages;
+mod recalled;
 mod run;
 mod run_writer;
 #[cfg(test)]

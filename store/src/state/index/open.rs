@@ -1,7 +1,7 @@
 //! The index of a segment that is still growing, or is sealed and not yet written out: in memory.
 
 use std::{
-    collections::{BTreeMap, HashMap, btree_map, hash_map},
+    collections::{BTreeMap, BTreeSet, HashMap, btree_map, hash_map},
     mem,
     ops::{Bound, Range},
 };
@@ -11,7 +11,7 @@ use centaur_apis::{
     units::Lsn,
 };
 
-use super::{ENTRY_BYTES, Entry, Foreign, Packed, QueueKey, Scheduled, Stretch, TimerPlace};
+use super::{ENTRY_BYTES, Entry, Foreign, Packed, QueueKey, Scheduled, Stretch, TimerPlace, decided::decision_key};
 use crate::log::record::{Message, Place, Record};
 
 /// Entries in a full chunk of a queue: growing never copies more than this.
@@ -24,12 +24,15 @@ const KEY_BYTES: usize = size_of::<Key>();
 /// What a scheduled message takes in a tree whose nodes are half full, as times that only grow leave
 /// them.
 const TIMER_BYTES: usize = 2 * (size_of::<TimerPlace>() + size_of::<Scheduled>());
+/// The same of one that was recalled.
+const RECALLED_BYTES: usize = 2 * size_of::<TimerPlace>();
 
 /// Hash of a key or message id, and where the message is.
 pub(super) type Key = (u64, Lsn);
 
 /// The index of one segment in memory: at most 40 bytes for an entry and 16 for a key, 96 for a
-/// scheduled message, 24 for one that was released, and about 75 for each queue with messages in it.
+/// scheduled message, 24 for one that was released, 48 for one that was recalled, 16 for a decision
+/// about a transaction, and about 75 for each queue with messages in it.
 #[derive(Default)]
 pub struct Open {
     /// Packed entries count their places from here: the place of the first message.
@@ -43,6 +46,8 @@ pub struct Open {
     /// Keys in the order they came.
     recent_keys: Vec<Key>,
     timers: BTreeMap<TimerPlace, Scheduled>,
+    /// Scheduled messages that were taken back, maybe of an older segment.
+    recalled: BTreeSet<TimerPlace>,
     /// Messages that were stored before, maybe in an older segment, in the order they came.
     released: Vec<Foreign>,
     bytes: usize,
@@ -102,7 +107,11 @@ impl Open {
             Record::Control(Control { event: Some(Event::TimersFired(fired)) }) => {
                 fired.released.iter().for_each(|released| self.push_released(released, fired.at_ms));
             }
+            Record::Control(Control { event: Some(Event::TimerRecalled(recalled)) }) => {
+                self.push_recalled(TimerPlace::of_recalled(recalled), lsn);
+            }
             Record::Control(Control { event: Some(Event::TransactionEnded(ended)) }) => {
+                self.push_decided(Lsn(ended.lsn), lsn);
                 ended.released.iter().for_each(|released| self.push_released(released, ended.at_ms));
             }
             Record::Control(_) => {}
@@ -219,6 +228,11 @@ impl Open {
         &self.timers
     }
 
+    /// Scheduled messages that were taken back, maybe of an older segment.
+    pub(super) fn recalled(&self) -> &BTreeSet<TimerPlace> {
+        &self.recalled
+    }
+
     /// Messages that were stored before, maybe in an older segment.
     pub(super) fn foreign(&self) -> impl Iterator<Item = Foreign> {
         self.released.iter().copied()
@@ -254,6 +268,19 @@ impl Open {
         if self.timers.insert(place, message).is_none() {
             self.bytes += TIMER_BYTES;
         }
+    }
+
+    /// Adds that a scheduled message was taken back by the record at `lsn`.
+    pub(super) fn push_recalled(&mut self, place: TimerPlace, lsn: Lsn) {
+        if self.recalled.insert(place) {
+            self.bytes += RECALLED_BYTES;
+            self.push_key((place.recall_key(), lsn));
+        }
+    }
+
+    /// Adds that the transaction of a half message was decided by the record at `lsn`.
+    pub(super) fn push_decided(&mut self, half: Lsn, lsn: Lsn) {
+        self.push_key((decision_key(half), lsn));
     }
 
     fn push_foreign(&mut self, foreign: Foreign) {

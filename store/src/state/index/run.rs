@@ -1,8 +1,9 @@
 //! The index of a sealed segment: an immutable file beside it, read page by page.
 
 use std::{
+    collections::HashSet,
     io, mem,
-    ops::Range,
+    ops::{Range, RangeInclusive},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -15,12 +16,13 @@ use super::{
     foreign::FOREIGN_BYTES,
     open::push_newest,
     pages::{Cache, PAYLOAD_BYTES, PageFile},
+    recalled::RECALL_BYTES,
     timer::TIMER_BYTES,
     u32_at, u64_at,
 };
 
 pub(super) const MAGIC: [u8; 8] = *b"CNTRINDX";
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 
 pub(super) const DIRECTORY_ROW_BYTES: usize = 40;
 pub(super) const KEY_BYTES: usize = 16;
@@ -28,6 +30,7 @@ const ROWS_IN_PAGE: u32 = (PAYLOAD_BYTES / DIRECTORY_ROW_BYTES) as u32;
 const ENTRIES_IN_PAGE: u32 = (PAYLOAD_BYTES / ENTRY_BYTES) as u32;
 const KEYS_IN_PAGE: u32 = (PAYLOAD_BYTES / KEY_BYTES) as u32;
 const TIMERS_IN_PAGE: u32 = (PAYLOAD_BYTES / TIMER_BYTES) as u32;
+const RECALLS_IN_PAGE: u32 = (PAYLOAD_BYTES / RECALL_BYTES) as u32;
 const FOREIGN_IN_PAGE: u32 = (PAYLOAD_BYTES / FOREIGN_BYTES) as u32;
 
 /// Bits of the filter for each key, and how many of them a key sets: one absent key in a hundred
@@ -59,6 +62,7 @@ pub(super) struct Header {
     pub(super) keys: u32,
     pub(super) timers: u32,
     pub(super) foreign: u32,
+    pub(super) recalled: u32,
     /// When the last scheduled message is due, ms; 0 without.
     pub(super) last_due_ms: u64,
 }
@@ -72,11 +76,12 @@ pub(super) struct Sections {
     filter: Range<u64>,
     timers: Range<u64>,
     foreign: Range<u64>,
+    recalled: Range<u64>,
 }
 
 impl Header {
     pub(super) fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(72);
+        let mut out = Vec::with_capacity(76);
         out.extend(MAGIC);
         out.extend(VERSION.to_le_bytes());
         for number in [self.queues, self.entries, self.keys] {
@@ -87,6 +92,7 @@ impl Header {
         }
         out.extend(self.timers.to_le_bytes());
         out.extend(self.foreign.to_le_bytes());
+        out.extend(self.recalled.to_le_bytes());
         out
     }
 
@@ -109,8 +115,9 @@ impl Header {
             last_due_ms: u64_at(page, 56),
             timers: u32_at(page, 64),
             foreign: u32_at(page, 68),
+            recalled: u32_at(page, 72),
         };
-        if header.base != file.base() || header.base > header.end || header.sections().foreign.end != file.pages() {
+        if header.base != file.base() || header.base > header.end || header.sections().recalled.end != file.pages() {
             return Err(file.damaged(0, "header and file do not fit together"));
         }
         Ok(header)
@@ -124,7 +131,8 @@ impl Header {
         let filter = keys.end..keys.end + filter_pages(self.keys);
         let timers = after(filter.end, self.timers, TIMERS_IN_PAGE);
         let foreign = after(timers.end, self.foreign, FOREIGN_IN_PAGE);
-        Sections { directory, entries, keys, filter, timers, foreign }
+        let recalled = after(foreign.end, self.recalled, RECALLS_IN_PAGE);
+        Sections { directory, entries, keys, filter, timers, foreign, recalled }
     }
 }
 
@@ -297,6 +305,37 @@ impl Run {
     /// The number of the first scheduled message behind a place.
     pub(super) fn timer_after(&self, place: TimerPlace) -> Result<u32, RunError> {
         partition(0..self.header.timers, |number| Ok(self.timer(number)?.place <= place))
+    }
+
+    /// Whether the recall of the scheduled message at a place is recorded in its segment.
+    pub(super) fn is_recalled(&self, place: TimerPlace) -> Result<bool, RunError> {
+        if self.header.recalled == 0 || !self.may_have(place.recall_key())? {
+            return Ok(false);
+        }
+        let number = partition(0..self.header.recalled, |number| Ok(self.recalled(number)? < place))?;
+        Ok(number < self.header.recalled && self.recalled(number)? == place)
+    }
+
+    /// Adds the places within a range of scheduled messages whose recall is recorded in its segment.
+    pub(super) fn recalled_in(
+        &self,
+        places: &RangeInclusive<TimerPlace>,
+        out: &mut HashSet<TimerPlace>,
+    ) -> Result<(), RunError> {
+        let first = partition(0..self.header.recalled, |number| Ok(self.recalled(number)? < *places.start()))?;
+        for number in first..self.header.recalled {
+            let place = self.recalled(number)?;
+            if place > *places.end() {
+                break;
+            }
+            out.insert(place);
+        }
+        Ok(())
+    }
+
+    fn recalled(&self, number: u32) -> Result<TimerPlace, RunError> {
+        let (page, at) = Sections::place(&self.sections.recalled, number, RECALLS_IN_PAGE, RECALL_BYTES);
+        Ok(TimerPlace::decode(&self.file.page(page)?, at))
     }
 
     /// Appends the messages whose records lie in `lsns`, which is before its segment.

@@ -51,6 +51,7 @@ impl Open {
             keys: count_u32(self.key_count())?,
             timers: count_u32(self.timers().len())?,
             foreign: count_u32(foreign.len())?,
+            recalled: count_u32(self.recalled().len())?,
             last_due_ms: self.timers().last_key_value().map_or(0, |(place, _)| place.due_ms),
         };
         let mut pages = Pages { out, base, number: 0, page: [0; PAGE_BYTES], filled: 0 };
@@ -77,6 +78,10 @@ impl Open {
         pages.end_section()?;
         for message in &foreign {
             pages.put(&message.encode())?;
+        }
+        pages.end_section()?;
+        for place in self.recalled() {
+            pages.put(&place.encode())?;
         }
         pages.end_section()
     }

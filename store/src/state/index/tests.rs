@@ -381,11 +381,11 @@ fn pages_that_changed_places_are_refused() {
 fn a_run_of_a_later_format_is_named_as_such() {
     let (_pair, path) = small_run();
     let mut bytes = fs::read(&path).expect("read");
-    bytes[8] = 3;
+    bytes[8] = 4;
     let page = <&mut [u8; PAGE_BYTES]>::try_from(&mut bytes[..PAGE_BYTES]).expect("a page");
     pages::finish(page, Lsn(0), 0);
     fs::write(&path, bytes).expect("written");
-    assert!(matches!(Run::open(&path), Err(RunError::Version { version: 3, .. })));
+    assert!(matches!(Run::open(&path), Err(RunError::Version { version: 4, .. })));
 }
 
 #[test]

@@ -7,7 +7,10 @@ use std::{
     iter::Peekable,
 };
 
-use centaur_apis::{log::Released, units::Lsn};
+use centaur_apis::{
+    log::{Released, TimerRecalled},
+    units::Lsn,
+};
 
 use super::{Index, QueueKey, Run, RunError, u32_at, u64_at};
 use crate::log::record::Message;
@@ -27,6 +30,11 @@ pub struct TimerPlace {
 impl TimerPlace {
     /// Behind every message.
     pub const LAST: Self = Self { due_ms: u64::MAX, lsn: Lsn(u64::MAX) };
+
+    /// Where the message was that an event took back.
+    pub fn of_recalled(event: &TimerRecalled) -> Self {
+        Self { due_ms: event.due_ms, lsn: Lsn(event.lsn) }
+    }
 }
 
 /// What gives a scheduled message its place in its queue, without reading it.
@@ -188,9 +196,10 @@ impl Rest<'_> {
 }
 
 impl Index {
-    /// Appends the next scheduled messages of a scan, up to `max`, in the order they come due. Fewer:
-    /// there are no others now. After an error the scan is where it was, and `out` as well.
-    pub fn timers_after(&self, scan: &mut TimerScan, max: usize, out: &mut Vec<Timer>) -> Result<(), RunError> {
+    /// Appends the next scheduled messages of a scan in the order they come due, those aside that were
+    /// taken back: at most `max` are looked at. Whether there are others behind them now. After an
+    /// error the scan is where it was, and `out` as well.
+    pub fn timers_after(&self, scan: &mut TimerScan, max: usize, out: &mut Vec<Timer>) -> Result<bool, RunError> {
         let mut parts = self.rests(scan)?;
         let mut heads: BinaryHeap<_> =
             (0..parts.len()).filter_map(|part| parts[part].next_place().map(|place| Reverse((place, part)))).collect();
@@ -207,19 +216,25 @@ impl Index {
             }
             heads.extend(parts[part].next_place().map(|place| Reverse((place, part))));
         }
+        let last = out[before..].last().map(|timer| timer.place);
+        let has_more = out.len() - before >= max;
+        if let Err(error) = self.leave_out_recalled(out, before) {
+            out.truncate(before);
+            return Err(error);
+        }
         for rest in parts {
             if let Rest::Run { run, cursor } = rest {
                 scan.runs.insert(run.base(), cursor);
             }
         }
-        if let Some(last) = out[before..].last() {
-            scan.after = last.place;
+        if let Some(last) = last {
+            scan.after = last;
         }
-        Ok(())
+        Ok(has_more)
     }
 
     /// Appends the scheduled messages behind `after` whose records are in the segment that begins at
-    /// `base`, in the order they come due.
+    /// `base`, in the order they come due, those included that were taken back.
     pub fn timers_in(&self, base: Lsn, after: TimerPlace, out: &mut Vec<Timer>) -> Result<(), RunError> {
         if let Some(open) = self.memory_of(base) {
             let timers = open.timers_after(after).map(|(place, message)| Timer { place: *place, message: *message });
@@ -233,7 +248,7 @@ impl Index {
     }
 
     /// How many scheduled messages behind `after` have their records in the segment that begins at
-    /// `base`, and how many there were.
+    /// `base`, and how many there were, those included that were taken back.
     pub fn count_timers(&self, base: Lsn, after: TimerPlace) -> Result<(u64, u64), RunError> {
         if let Some(open) = self.memory_of(base) {
             return Ok((open.timers_after(after).count() as u64, open.timers().len() as u64));

@@ -25,7 +25,7 @@ fn state(wildcard: bool) -> State {
 }
 
 fn apply(state: &mut State, event: &Event) {
-    state.apply_event(event, false);
+    state.apply_event(Lsn(0), event, false);
 }
 
 fn name_queue(state: &mut State, queue: u32, name: &str) {

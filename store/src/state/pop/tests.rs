@@ -19,9 +19,13 @@ fn state(group: log::Group) -> State {
     let topic = log::Topic { id: READER.topic, name: "orders".into(), queues: 1, ..Default::default() };
     let group = log::Group { id: READER.group, name: "workers".into(), ..group };
     let positions = vec![Position { queue: 0, offset: 0 }];
-    state.apply_event(&Event::TopicSet(topic), false);
-    state.apply_event(&Event::GroupSet(group), false);
-    state.apply_event(&Event::CursorsSet(CursorsSet { group: READER.group, topic: READER.topic, positions }), false);
+    state.apply_event(Lsn(0), &Event::TopicSet(topic), false);
+    state.apply_event(Lsn(0), &Event::GroupSet(group), false);
+    state.apply_event(
+        Lsn(0),
+        &Event::CursorsSet(CursorsSet { group: READER.group, topic: READER.topic, positions }),
+        false,
+    );
     state
 }
 
@@ -44,12 +48,12 @@ fn lease(state: &mut State, at_ms: u64, leased: &[(u64, u64)], passed: &[(u64, u
         attempt: 7,
         ..Default::default()
     };
-    state.apply_event(&Event::Leased(event), false);
+    state.apply_event(Lsn(0), &Event::Leased(event), false);
 }
 
 fn ack(state: &mut State, offset: u64) {
     let (group, topic) = (READER.group, READER.topic);
-    state.apply_event(&Event::Acked(Acked { group, topic, queue: 0, offsets: vec![offset] }), false);
+    state.apply_event(Lsn(0), &Event::Acked(Acked { group, topic, queue: 0, offsets: vec![offset] }), false);
 }
 
 fn give_back(state: &mut State, offset: u64, visible_at_ms: u64) {
@@ -61,7 +65,7 @@ fn give_back(state: &mut State, offset: u64, visible_at_ms: u64) {
         uncounted: true,
         ..Default::default()
     };
-    state.apply_event(&Event::VisibilityChanged(event), false);
+    state.apply_event(Lsn(0), &Event::VisibilityChanged(event), false);
 }
 
 fn subscription(state: &State) -> &Subscription {
@@ -129,7 +133,7 @@ fn other_settings_make_others_dead() {
     lease(&mut state, 0, &[(0, A), (1, B)], &[]);
     assert_eq!((due(&state, 100), dead(&state, 100)), (vec![vec![0], vec![1]], vec![]));
     let group = log::Group { id: READER.group, name: "workers".into(), max_attempts: 1, ..Default::default() };
-    state.apply_event(&Event::GroupSet(group), false);
+    state.apply_event(Lsn(0), &Event::GroupSet(group), false);
     assert_eq!((due(&state, 100), dead(&state, 100)), (vec![], vec![0, 1]));
     assert_eq!(state.pop.next_wake(), Some((100, READER)));
 }

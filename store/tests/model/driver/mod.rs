@@ -137,9 +137,13 @@ impl Driver {
         self.compare_groups().await;
     }
 
+    pub(super) fn has_retention(&self) -> bool {
+        self.config.retention_bytes.is_some() || self.config.retention_ms != NEVER_MS
+    }
+
     /// Learns what retention took by now, which it does in turns of its own.
     async fn catch_up(&mut self) {
-        if self.config.retention_bytes.is_some() || self.config.retention_ms != NEVER_MS {
+        if self.has_retention() {
             self.look_up().await;
             self.learn_starts().await;
         }

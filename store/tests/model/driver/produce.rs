@@ -101,6 +101,9 @@ impl Driver {
         let request = RecallRequest { topic: topic.clone(), ticket: ticket.text.clone() };
         let answer = self.client.recall(request).await;
         let answer = answer.map(|answer| answer.into_inner().message_id).map_err(|status| reason(&status));
+        if self.has_retention() && self.model.may_be_forgotten(&ticket.text) && answer == Err(Reason::TooLate) {
+            return;
+        }
         let expected = if ticket.text.ends_with('!') || ticket.is_half {
             Err(Reason::Invalid)
         } else {
@@ -146,6 +149,13 @@ impl Driver {
         by_id: bool,
         resolution: Resolution,
     ) {
+        let id_of = |topic: &String| self.model.topics.get(topic).map(|known| known.id);
+        let is_named =
+            !by_id && !ticket.text.ends_with('!') && ticket.is_half && id_of(&topic) == Some(ticket.topic_id);
+        let may_be_forgotten = self.has_retention() && self.model.was_decided(&topic, &ticket.id);
+        if may_be_forgotten && !is_named {
+            return; // which of several messages with this id counts depends on what is left of them
+        }
         let request = EndTransactionRequest {
             topic: topic.clone(),
             ticket: if by_id { String::new() } else { ticket.text.clone() },
@@ -154,15 +164,15 @@ impl Driver {
         };
         let answer = self.client.end_transaction(request).await;
         let answer = answer.map(|answer| answer.into_inner().resolution()).map_err(|status| reason(&status));
-        let expected = match self.model.topics.get(&topic).map(|known| known.id) {
-            None => Err(Reason::TopicNotFound),
-            Some(id) => {
-                let is_good = !by_id && !ticket.text.ends_with('!') && ticket.is_half && ticket.topic_id == id;
-                match self.model.end(&topic, is_good.then_some(&ticket.text), &ticket.id, resolution) {
-                    Ended::Stands(resolution) => Ok(resolution),
-                    Ended::NotFound => Err(Reason::TransactionNotFound),
-                }
-            }
+        if may_be_forgotten && answer == Err(Reason::TransactionNotFound) {
+            return;
+        }
+        let expected = match self.model.topics.contains_key(&topic) {
+            false => Err(Reason::TopicNotFound),
+            true => match self.model.end(&topic, is_named.then_some(&ticket.text), &ticket.id, resolution) {
+                Ended::Stands(resolution) => Ok(resolution),
+                Ended::NotFound => Err(Reason::TransactionNotFound),
+            },
         };
         assert_eq!(answer, expected);
     }

@@ -2,10 +2,7 @@
 
 use super::{Message, Reference};
 
-/// What was recalled is remembered for as long after it would have come due.
-const RECALLED_KEPT_MS: u64 = 60_000;
-
-/// A scheduled message that is not done with.
+/// A scheduled message that is not done with, or was recalled.
 #[derive(Clone, Debug)]
 pub struct Timer {
     pub topic: String,
@@ -53,16 +50,19 @@ impl Reference {
     pub(super) fn fire_due(&mut self) {
         let now_ms = self.now_ms;
         let is_due = |timer: &Timer| timer.due_ms <= now_ms;
-        let Some(done_ms) = self.timers.0.iter().filter(|timer| is_due(timer)).map(|timer| timer.due_ms).max() else {
-            return;
-        };
-        self.timers.0.retain(|timer| !timer.is_recalled || timer.due_ms + RECALLED_KEPT_MS >= done_ms);
         let comes = |timer: &mut Timer| is_due(timer) && !timer.is_recalled;
         let mut due: Vec<Timer> = self.timers.0.extract_if(.., comes).collect();
         due.sort_by_key(|timer| (timer.due_ms, timer.order));
         for timer in due {
             self.release(&timer.topic, timer.queue, timer.order);
         }
+    }
+
+    /// Whether a ticket is of a message that was recalled, and whose time is over: retention may have
+    /// taken the memory of it.
+    pub fn may_be_forgotten(&self, ticket: &str) -> bool {
+        let is_over = |timer: &Timer| timer.ticket == ticket && timer.is_recalled && timer.due_ms <= self.now_ms;
+        self.timers.0.iter().any(is_over)
     }
 
     /// Takes back the message of a ticket that was made for this topic.

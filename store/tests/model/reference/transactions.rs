@@ -61,6 +61,11 @@ impl Reference {
         self.transactions.undecided.push(half);
     }
 
+    /// Whether a transaction of this topic and message id was decided.
+    pub fn was_decided(&self, topic: &str, id: &str) -> bool {
+        self.transactions.decided.iter().any(|decided| decided.topic == topic && decided.id == id)
+    }
+
     /// Decides the transaction of a ticket made for this topic or, without, of a message id.
     pub fn end(&mut self, topic: &str, ticket: Option<&str>, id: &str, asked: Resolution) -> Ended {
         let Transactions { undecided, decided } = &self.transactions;
