@@ -38,6 +38,7 @@ pub(crate) fn open_store(config: &Config, salvage: bool) -> Result<Store, Failur
         transaction_timeout_ms: millis(config.transaction.timeout),
         transaction_check_interval_ms: millis(config.transaction.check_interval),
         transaction_checks_max: config.transaction.checks_max,
+        transaction_discarded_ms: millis(config.transaction.discarded_for),
         salvage,
         ..centaur_store::Config::default()
     };
@@ -109,6 +110,7 @@ pub(crate) fn open_proxy(config: &Config, store: &Store) -> Result<Proxy, Failur
         .map(|(host, port)| centaur_proxy::Address { host: host.to_owned(), port });
     settings.create_topics_on_demand = config.topics.auto_create;
     settings.create_groups_on_demand = config.groups.auto_create;
+    settings.delay_max_ms = millis(config.limits.delay_max);
     settings.body_bytes_max = usize::try_from(config.proxy.body_bytes_max).unwrap_or(usize::MAX);
     settings.send_bytes_max = settings.send_bytes_max.max(settings.body_bytes_max.saturating_add(SEND_EXTRA_BYTES));
     Ok(Proxy::open(settings, Transport::Local(store.routes())))

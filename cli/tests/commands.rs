@@ -8,8 +8,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use centaur_apis::v2::{
+    Code, Publishing, Resource, Settings, Status, Subscription, TelemetryCommand, VerifyMessageCommand,
+    VerifyMessageResult, messaging_service_client::MessagingServiceClient, settings, telemetry_command,
+};
 use harness::{Options, Server, command, text, wait_until};
 use serde_json::Value;
+use tokio::{sync::mpsc, task::JoinHandle};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Streaming};
 
 fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
@@ -50,6 +57,11 @@ fn a_group_lives_and_dies() {
     assert_eq!(described["group"]["order"], "fifo");
     assert_eq!(described["group"]["max_attempts"], 3);
     assert_eq!(described["group"]["backoff"], "custom:1s,5s");
+    server.run(&["group", "update", "workers", "--when-exhausted", "block", "--shared-percent", "20"]);
+    let shown = server.run(&["group", "describe", "workers"]);
+    for line in ["order     fifo", "exhausted block", "shared    20 %"] {
+        assert!(shown.lines().any(|shown| shown == line), "{line}: {shown}");
+    }
     server.run(&["group", "update", "workers", "--max-attempts", "9"]);
     let listed = json(&server.run(&["group", "list", "-o", "json"]));
     assert_eq!(listed["groups"][0]["group"]["max_attempts"], 9);
@@ -284,7 +296,14 @@ fn settings_of_a_topic_stay_until_they_are_changed() {
     for line in ["type        lite", "retention   1d", "ttl         never", "dedupe      10m"] {
         assert!(shown.lines().any(|shown| shown == line), "{line}: {shown}");
     }
-    for wrong in [["--ttl", "5"], ["--retention", "soon"], ["--type", "colourful"]] {
+    assert!(shown.lines().any(|shown| shown == "lite expiry 30d"), "{shown}");
+    for wrong in [
+        ["--ttl", "5"],
+        ["--retention", "soon"],
+        ["--type", "colourful"],
+        ["--lite-expiry", "5m"],
+        ["--lite-expiry", "31d"],
+    ] {
         assert_eq!(exit_code(&server, &[&["topic", "update", "t"][..], &wrong].concat()), Some(2), "{wrong:?}");
     }
 }
@@ -318,6 +337,30 @@ fn a_group_is_put_back_and_ahead() {
 }
 
 #[test]
+fn a_group_for_lite_topics_shows_what_it_does_with_them() {
+    let server = Server::start();
+    server.run(&["topic", "create", "rooms", "--type", "lite"]);
+    server.run(&["group", "create", "g", "--lite-topic", "rooms", "--lite-exclusive", "--lite-quota", "7"]);
+    let shown = server.run(&["group", "describe", "g"]);
+    assert!(shown.lines().any(|line| line == "lite      rooms, quota 7, exclusive"), "{shown}");
+}
+
+#[test]
+fn who_adds_queues_to_a_topic_in_order_is_warned() {
+    let server = Server::start();
+    let warned = |name: &str, kind: &str, queues: &str| {
+        server.run(&["topic", "create", name, "--type", kind, "--queues", "2"]);
+        let output = server.centaur(&["topic", "update", name, "--queues", queues]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stderr).contains("warning: with 3 queues instead of 2")
+    };
+    assert!(warned("steps", "fifo", "3"));
+    assert!(warned("all", "mixed", "3"));
+    assert!(!warned("orders", "normal", "3"));
+    assert!(!warned("same", "fifo", "2"), "nothing changes");
+}
+
+#[test]
 fn dead_letters_are_listed_and_sent_again_once() {
     let server = Server::start();
     server.run(&["topic", "create", "t", "--queues", "1"]);
@@ -346,13 +389,185 @@ fn dead_letters_are_listed_and_sent_again_once() {
     assert_eq!(consume(), "", "nothing happened");
     assert_eq!(redrive(&["--id", id]), ["SENT"]);
     assert_eq!(consume(), "a\n");
+    let sent_again = || {
+        let listed = json(&server.run(&["dlq", "list", "g", "-o", "json"]));
+        listed["messages"].as_array().expect("letters").iter().map(|one| one["sent_again"] == true).collect::<Vec<_>>()
+    };
+    assert_eq!(sent_again(), [true, false]);
     assert_eq!(redrive(&["--all"]), ["ALREADY", "SENT"]);
     let again = lines(&server.run(&["consume", "t", "--group", "g", "--count", "1", "-o", "json"]));
     assert_eq!((&again[0]["body"], &again[0]["attempt"]), (&"b".into(), &1.into()));
     assert_eq!(again[0]["properties"], serde_json::json!({ "shop": "north" }), "as it was sent");
     assert_eq!(redrive(&["--from", "1h"]), ["ALREADY", "ALREADY"]);
+    assert_eq!(sent_again(), [true, true]);
     assert_eq!(exit_code(&server, &["dlq", "redrive", "g", "--id", "absent"]), Some(3));
     assert_eq!(exit_code(&server, &["dlq", "redrive", "g"]), Some(2), "which ones?");
+}
+
+#[test]
+fn each_dead_letter_that_is_named_has_its_own_result() {
+    let server = Server::start();
+    server.run(&["topic", "create", "t", "--queues", "1"]);
+    server.run(&["group", "create", "g", "--max-attempts", "1"]);
+    assert_eq!(exit_code(&server, &["dlq", "redrive", "g", "--id", "absent"]), Some(3), "it has no dead letters");
+    server.run(&["produce", "t", "--body", "a", "--body", "b", "--body", "c"]);
+    server.run(&["consume", "t", "--group", "g", "--count", "3", "--no-ack", "--invisible", "10s"]);
+    let list = |arguments: &[&str]| json(&server.run(&[&["dlq", "list", "g", "-o", "json"], arguments].concat()));
+    wait_until("the leases to end", || list(&[])["messages"].as_array().is_some_and(|letters| letters.len() == 3));
+    let letters = list(&[])["messages"].clone();
+    let id = |at: usize| letters[at]["id"].as_str().expect("an id");
+
+    let page = list(&["--limit", "2"]);
+    assert_eq!((&page["next_offset"], &page["end"]), (&2.into(), &3.into()));
+    let shown = server.centaur(&["dlq", "list", "g", "--limit", "2"]);
+    assert!(text(&shown.stderr).contains("go on with --offset 2"), "{}", text(&shown.stderr));
+    assert_eq!(list(&["--offset", "2"])["messages"][0]["id"], letters[2]["id"]);
+
+    let redrive = |arguments: &[&str]| {
+        let output = server.centaur(&[&["dlq", "redrive", "g", "-o", "json"], arguments].concat());
+        let outcome = |line: &Value| line["outcome"].as_str().unwrap_or_default().to_owned();
+        (output.status.code(), lines(&text(&output.stdout)).iter().map(outcome).collect::<Vec<_>>().join(" "))
+    };
+    let some = ["--id", "absent", "--id", id(0), "--id", "none", "--id", id(1)];
+    let limited = [&some[..], &["--limit", "1"]].concat();
+    assert_eq!(redrive(&limited), (Some(8), "NOT_FOUND SENT".to_owned()), "one is enough");
+    assert_eq!(redrive(&some), (Some(8), "NOT_FOUND ALREADY NOT_FOUND SENT".to_owned()));
+    assert_eq!(redrive(&["--id", id(2)]), (Some(0), "SENT".to_owned()));
+    assert_eq!(server.run(&["consume", "t", "--group", "g", "--wait", "500ms"]), "a\nb\nc\n");
+}
+
+#[test]
+fn groups_with_dead_letters_are_listed_by_pages() {
+    let server = Server::start();
+    server.run(&["topic", "create", "t", "--queues", "1"]);
+    server.run(&["produce", "t", "--body", "a"]);
+    for group in ["g1", "g2", "g3"] {
+        server.run(&["group", "create", group, "--max-attempts", "1"]);
+        let lost = ["consume", "t", "--group", group, "--count", "1", "--no-ack", "--invisible", "10s"];
+        server.run(&lost);
+    }
+    let list = |arguments: &[&str]| {
+        let listed = json(&server.run(&[&["dlq", "list", "-o", "json"], arguments].concat()));
+        let groups = listed["groups"].as_array().expect("groups").iter();
+        let names: Vec<_> = groups.map(|one| one["group"].as_str().unwrap_or_default().to_owned()).collect();
+        (names.join(" "), listed["next"].clone())
+    };
+    wait_until("three groups", || list(&[]).0 == "g1 g2 g3");
+    assert_eq!(list(&["--limit", "2"]), ("g1 g2".to_owned(), "g2".into()));
+    assert_eq!(list(&["--after", "g2"]), ("g3".to_owned(), Value::Null));
+    assert_eq!(list(&["--limit", "3"]), ("g1 g2 g3".to_owned(), Value::Null));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_transactions_are_decided_each_with_its_result() {
+    let server = Options::default()
+        .set("transaction.timeout", "1s")
+        .set("transaction.check_interval", "1s")
+        .set("transaction.checks_max", "1")
+        .start();
+    server.run(&["topic", "create", "t", "--type", "transaction", "--queues", "1"]);
+    let open = |body: &str| {
+        let sent = lines(&server.run(&["produce", "t", "--transaction", "unknown", "--body", body, "-o", "json"]));
+        sent[0]["transaction_id"].as_str().expect("text").to_owned()
+    };
+    let ids = ["a", "b", "c"].map(open);
+    let page = |arguments: &[&str]| {
+        let listed = json(&server.run(&[&["transaction", "list", "-o", "json"], arguments].concat()));
+        let listed_ids = listed["transactions"].as_array().expect("a list").iter();
+        let listed_ids: Vec<_> =
+            listed_ids.map(|one| one["transaction_id"].as_str().expect("text").to_owned()).collect();
+        (listed_ids, listed["next"].clone(), listed["total"].clone())
+    };
+    let (first, next, total) = page(&["--limit", "2"]);
+    assert_eq!((&first[..], total), (&ids[..2], 3.into()));
+    let (rest, next, _) = page(&["--after", next.as_str().expect("a place")]);
+    assert_eq!((&rest[..], next), (&ids[2..], Value::Null));
+
+    let [a, b, c] = ids.each_ref().map(String::as_str);
+    let commit = server.centaur(&["transaction", "commit", a, "absent", b, "--topic", "t", "--yes", "-o", "json"]);
+    assert_eq!(commit.status.code(), Some(8), "{}", text(&commit.stderr));
+    let told = lines(&text(&commit.stdout));
+    assert_eq!(told.len(), 3, "{told:?}");
+    assert_eq!((&told[0]["resolution"], &told[2]["resolution"]), (&"committed".into(), &"committed".into()));
+    assert!(told[1]["error"].is_string(), "{told:?}");
+    let drop = |arguments: &[&str]| exit_code(&server, &[&["transaction", "drop", "--yes"], arguments].concat());
+    assert_eq!(drop(&[a, b, "--topic", "t"]), Some(4), "none of them");
+    assert_eq!(drop(&[a]), Some(2), "of which topic?");
+    assert_eq!(drop(&["--discarded"]), Some(0), "there is none");
+    assert_eq!(page(&[]).0, [c]);
+
+    // Questions are put while there is somebody who may be asked.
+    let producer = producer_of(&server, "t").await;
+    wait_until("one to be set aside", || page(&["--discarded"]).0 == [c]);
+    producer.abort();
+    assert_eq!(drop(&["--discarded", "--topic", "absent"]), Some(3));
+    assert_eq!(drop(&["--discarded", "--topic", "t"]), Some(0));
+    assert_eq!(page(&[]).0, [""; 0]);
+    assert_eq!(server.run(&["consume", "t", "--group", "g", "--wait", "500ms"]), "a\nb\n");
+}
+
+/// A client with an open stream that never decides anything.
+async fn producer_of(server: &Server, topic: &str) -> JoinHandle<()> {
+    let topics = vec![Resource { name: topic.to_owned(), ..Default::default() }];
+    let publishing = settings::PubSub::Publishing(Publishing { topics, ..Default::default() });
+    let (say, mut heard) = introduce(server, "silent", publishing).await;
+    tokio::spawn(async move {
+        let _say = say;
+        while let Ok(Some(_)) = heard.message().await {}
+    })
+}
+
+/// Opens the stream of a client; it was told its settings.
+async fn introduce(
+    server: &Server,
+    id: &str,
+    pub_sub: settings::PubSub,
+) -> (mpsc::Sender<TelemetryCommand>, Streaming<TelemetryCommand>) {
+    let mut client = MessagingServiceClient::new(server.channel().await);
+    let (say, commands) = mpsc::channel(1);
+    let mut request = Request::new(ReceiverStream::new(commands));
+    request.metadata_mut().insert("x-mq-client-id", id.parse().expect("ascii"));
+    let mut heard = client.telemetry(request).await.expect("opened").into_inner();
+    let settings = telemetry_command::Command::Settings(Settings { pub_sub: Some(pub_sub), ..Settings::default() });
+    say.send(TelemetryCommand { status: None, command: Some(settings) }).await.expect("the stream is open");
+    heard.message().await.expect("well").expect("the settings");
+    (say, heard)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trying_a_message_ends_as_the_client_says() {
+    let server = Server::start();
+    server.run(&["topic", "create", "t", "--queues", "1"]);
+    server.run(&["produce", "t", "--body", "a"]);
+    let group = Some(Resource { name: "g".into(), ..Default::default() });
+    let subscription = settings::PubSub::Subscription(Subscription { group, ..Default::default() });
+    let (say, mut heard) = introduce(&server, "handler", subscription).await;
+    let answer = |code: Code, command| TelemetryCommand {
+        status: Some(Status { code: code.into(), message: String::new() }),
+        command: Some(command),
+    };
+    let result = |nonce| telemetry_command::Command::VerifyMessageResult(VerifyMessageResult { nonce });
+    let mut verify = async |answer: &dyn Fn(String) -> TelemetryCommand| {
+        let operators = server.operators().to_string();
+        let child = command(&["client", "verify", "handler", "--topic", "t", "--queue", "0", "--offset", "0"])
+            .args(["-a", &operators])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let asked = heard.message().await.expect("well").expect("a question").command;
+        let Some(telemetry_command::Command::VerifyMessageCommand(asked)) = asked else { panic!("{asked:?}") };
+        say.send(answer(asked.nonce)).await.expect("the stream is open");
+        tokio::task::spawn_blocking(|| child.wait_with_output()).await.expect("joined").expect("ours").status.code()
+    };
+    assert_eq!(verify(&|nonce| answer(Code::Ok, result(nonce))).await, Some(0));
+    assert_eq!(verify(&|nonce| answer(Code::FailedToConsumeMessage, result(nonce))).await, Some(1));
+    assert_eq!(verify(&|nonce| answer(Code::NotImplemented, result(nonce))).await, Some(13));
+    let echo = |nonce| {
+        let question = VerifyMessageCommand { nonce, message: None };
+        TelemetryCommand { status: None, command: Some(telemetry_command::Command::VerifyMessageCommand(question)) }
+    };
+    assert_eq!(verify(&echo).await, Some(13), "it gave the question back");
 }
 
 #[test]
@@ -407,8 +622,33 @@ fn delayed_messages_are_listed_and_taken_back() {
     let loss = json(&server.run(&["topic", "delete", "t", "--dry-run", "-o", "json"]));
     assert_eq!(loss["messages"], 1, "what waits is lost as well");
     assert_eq!(exit_code(&server, &["message", "recall", "nonsense", "--topic", "t"]), Some(11));
+    for delay in ["3h", "4h"] {
+        send(delay);
+    }
+    let page = |arguments: &[&str]| {
+        let page = json(&server.run(&[&["message", "delayed", "--limit", "2", "-o", "json"], arguments].concat()));
+        (page["messages"].as_array().map(Vec::len), page["next"].clone())
+    };
+    let (count, next) = page(&[]);
+    assert_eq!((count, page(&["--after", next.as_str().expect("a place")])), (Some(2), (Some(1), Value::Null)));
+    let shown = server.centaur(&["message", "delayed", "--limit", "2"]);
+    assert!(text(&shown.stderr).contains("2 of 3 shown; go on with --after "), "{}", text(&shown.stderr));
     let due = send("1s");
     assert_eq!(server.run(&["consume", "t", "--group", "g", "--count", "1", "--wait", "30s"]), "1s\n");
     let handle = due[0]["recall_handle"].as_str().expect("a handle");
     assert_eq!(exit_code(&server, &["message", "recall", handle, "--topic", "t"]), Some(4), "it is delivered");
+}
+
+#[test]
+fn how_far_ahead_a_message_may_be_delayed_is_a_setting() {
+    let far = |server: &Server| {
+        server.run(&["topic", "create", "t", "--type", "delay"]);
+        server.centaur(&["produce", "t", "--delay", "39d", "--body", "x"])
+    };
+    let output = far(&Server::start());
+    assert!(!output.status.success() && text(&output.stderr).contains("delivery_timestamp"), "{output:?}");
+    let output = far(&Options::default().set("limits.delay_max", "40d").start());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let check = command(&["config", "check", "--set", "limits.delay_max=41d"]).output().expect("the binary runs");
+    assert_eq!(check.status.code(), Some(78), "{}", text(&check.stderr));
 }

@@ -4,7 +4,14 @@ mod harness;
 
 use std::{fs, net::TcpListener, time::Duration};
 
-use harness::{Options, Server, refused, text, wait_until};
+use centaur_apis::v2::{
+    Publishing, Settings, TelemetryCommand, messaging_service_client::MessagingServiceClient, settings,
+    telemetry_command,
+};
+use harness::{Options, PATIENCE, Server, command, refused, text, wait_until};
+use tokio::{sync::mpsc, time::timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Request;
 
 #[test]
 fn a_server_starts_drains_and_starts_again() {
@@ -39,6 +46,39 @@ fn readiness_ends_before_the_connections_do() {
     assert_eq!(server.get("/healthz").0, 200, "the process is alive");
     server.signal("TERM"); // the second one does not wait for the notice
     assert_eq!(server.wait().code(), Some(1), "connections were not drained");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_ends_tells_its_clients_to_connect_elsewhere() {
+    let mut server = Options::default().set("shutdown.notice", "2s").start();
+    let mut client = MessagingServiceClient::new(server.channel().await);
+    let (say, commands) = mpsc::channel(1);
+    let mut request = Request::new(ReceiverStream::new(commands));
+    request.metadata_mut().insert("x-mq-client-id", "somebody".parse().expect("ascii"));
+    let mut heard = client.telemetry(request).await.expect("opened").into_inner();
+    let pub_sub = Some(settings::PubSub::Publishing(Publishing::default()));
+    let settings = Settings { pub_sub, ..Settings::default() };
+    let command = Some(telemetry_command::Command::Settings(settings));
+    say.send(TelemetryCommand { status: None, command }).await.expect("the stream is open");
+    heard.message().await.expect("well").expect("the settings");
+
+    server.signal("TERM");
+    let told = timeout(PATIENCE, heard.message()).await.expect("in time").expect("well").expect("a command");
+    assert!(matches!(told.command, Some(telemetry_command::Command::ReconnectEndpointsCommand(_))), "{told:?}");
+    // It does so; its connection is not in the way of a clean end.
+    drop((say, heard, client));
+    assert_eq!(tokio::task::spawn_blocking(move || server.wait().code()).await.expect("joined"), Some(0));
+}
+
+#[test]
+fn who_set_nothing_has_time_to_go_elsewhere_but_for_a_developer() {
+    let notice = |arguments: &[&str], expected: &str| {
+        let output = command(&[&["config", "print"], arguments].concat()).output().expect("the binary runs");
+        let printed = text(&output.stdout);
+        assert!(printed.lines().any(|line| line.starts_with(&format!("notice = \"{expected}\""))), "{printed}");
+    };
+    notice(&[], "5s");
+    notice(&["--dev"], "0s");
 }
 
 #[test]

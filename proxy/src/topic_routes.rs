@@ -9,7 +9,7 @@ use std::sync::{
 use centaur_apis::{
     hash64,
     log::{Group, Permission, Topic, TopicType},
-    store::{DescribeGroupRequest, DescribeTopicRequest, Error, PutTopicRequest, Reason},
+    store::{DescribeTopicRequest, Error, GetGroupRequest, PutTopicRequest, Reason},
 };
 use tokio::time::Instant;
 
@@ -150,10 +150,10 @@ impl TopicRoutes {
     }
 
     async fn renew_group(&self, name: &str) -> Result<Option<Arc<Group>>, Refusal> {
-        let request = DescribeGroupRequest { name: name.to_owned() };
+        let request = GetGroupRequest { name: name.to_owned() };
         let call = |mut client: Client| {
             let request = request.clone();
-            async move { client.describe_group(request).await }
+            async move { client.get_group(request).await }
         };
         let group = match self.stores.call(call).await {
             Ok(answer) => answer.group.map(Arc::new),

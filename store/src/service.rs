@@ -10,13 +10,14 @@ use centaur_apis::{
     receipt_handle::ReceiptHandle,
     store::{
         AckRequest, AckResponse, AckResult, AppendRequest, AppendResponse, ChangeVisibilityRequest,
-        ChangeVisibilityResponse, Check, DeadLetterRequest, DeadLetterResponse, DeleteGroupRequest,
-        DeleteGroupResponse, DeleteTopicRequest, DeleteTopicResponse, Delivery, DescribeGroupRequest,
-        DescribeGroupResponse, DescribeRequest, DescribeResponse, DescribeTopicRequest, DescribeTopicResponse,
-        EndSessionRequest, EndSessionResponse, EndTransactionRequest, EndTransactionResponse, EndTransactionResult,
-        EndTransactionsRequest, EndTransactionsResponse, Error, GetOffsetRequest, GetOffsetResponse, ListGroupsRequest,
-        ListGroupsResponse, ListLiteTopicsRequest, ListLiteTopicsResponse, ListNoticesRequest, ListNoticesResponse,
-        ListScheduledRequest, ListScheduledResponse, ListTopicsRequest, ListTopicsResponse, ListTransactionsRequest,
+        ChangeVisibilityResponse, Check, CheckFilterRequest, CheckFilterResponse, DeadLetterRequest,
+        DeadLetterResponse, DeleteGroupRequest, DeleteGroupResponse, DeleteTopicRequest, DeleteTopicResponse, Delivery,
+        DescribeGroupRequest, DescribeGroupResponse, DescribeRequest, DescribeResponse, DescribeTopicRequest,
+        DescribeTopicResponse, EndSessionRequest, EndSessionResponse, EndTransactionRequest, EndTransactionResponse,
+        EndTransactionResult, EndTransactionsRequest, EndTransactionsResponse, Error, GetGroupRequest,
+        GetGroupResponse, GetOffsetRequest, GetOffsetResponse, ListGroupsRequest, ListGroupsResponse,
+        ListLiteTopicsRequest, ListLiteTopicsResponse, ListNoticesRequest, ListNoticesResponse, ListScheduledRequest,
+        ListScheduledResponse, ListTopicsRequest, ListTopicsResponse, ListTransactionsRequest,
         ListTransactionsResponse, PopRequest, PopResponse, PutGroupRequest, PutGroupResponse, PutTopicRequest,
         PutTopicResponse, QueryMessagesRequest, QueryMessagesResponse, QueryOffsetRequest, QueryOffsetResponse,
         ReadRequest, ReadResponse, Reason, RecallRequest, RecallResponse, RedriveRequest, RedriveResponse,
@@ -245,7 +246,7 @@ fn complete(reader: &Reader, listed: engine::Undecided) -> ListTransactionsRespo
         transaction
     };
     let transactions = listed.transactions.into_iter().map(complete).collect();
-    ListTransactionsResponse { transactions, total: listed.total }
+    ListTransactionsResponse { transactions, total: listed.total, next: listed.next }
 }
 
 /// One line of a list of scheduled messages; none when its message cannot be read.
@@ -439,6 +440,11 @@ impl store_server::Store for Service {
         self.run(EVENT_BYTES, move |machine| machine.reset_group(&request)).await
     }
 
+    async fn check_filter(&self, request: Request<CheckFilterRequest>) -> Answer<CheckFilterResponse> {
+        let request = request.into_inner();
+        self.ask(move |machine| machine.check_filter(&request)).await
+    }
+
     async fn redrive(&self, request: Request<RedriveRequest>) -> Answer<RedriveResponse> {
         let request = request.into_inner();
         let (group, dry_run) = (request.group.clone(), request.dry_run);
@@ -464,12 +470,12 @@ impl store_server::Store for Service {
         while !listing.is_complete {
             listing = self.handle.ask(move |machine| machine.list_more(listing)).await?;
         }
-        let reader = self.reader.clone();
+        let (reader, total, next) = (self.reader.clone(), listing.total, listing.next);
         let read = tokio::task::spawn_blocking(move || {
             listing.found.into_iter().filter_map(|listed| scheduled(&reader, listed)).collect()
         });
         let messages = read.await.map_err(|_| Error::new(Reason::Failed, "messages could not be read"))?;
-        Ok(Response::new(ListScheduledResponse { messages, total: listing.total }))
+        Ok(Response::new(ListScheduledResponse { messages, total, next }))
     }
 
     async fn list_transactions(&self, request: Request<ListTransactionsRequest>) -> Answer<ListTransactionsResponse> {
@@ -524,6 +530,11 @@ impl store_server::Store for Service {
     async fn describe_group(&self, request: Request<DescribeGroupRequest>) -> Answer<DescribeGroupResponse> {
         let request = request.into_inner();
         self.ask(move |machine| machine.describe_group(&request)).await
+    }
+
+    async fn get_group(&self, request: Request<GetGroupRequest>) -> Answer<GetGroupResponse> {
+        let request = request.into_inner();
+        self.ask(move |machine| machine.get_group(&request)).await
     }
 
     async fn query_messages(&self, request: Request<QueryMessagesRequest>) -> Answer<QueryMessagesResponse> {

@@ -51,7 +51,7 @@ async fn send(client: &Client, name: &str, count: u64, due_ms: impl Fn(u64) -> u
 }
 
 async fn pending(client: &mut Client) -> u64 {
-    let request = ListScheduledRequest { topic: TOPIC.to_owned(), limit: 1 };
+    let request = ListScheduledRequest { topic: TOPIC.to_owned(), limit: 1, ..Default::default() };
     client.list_scheduled(request).await.expect("listed").into_inner().total
 }
 

@@ -3,8 +3,8 @@
 mod harness;
 
 use centaur_apis::store::{
-    Delivery, Filter, GetOffsetRequest, QueryOffsetRequest, ReadRequest, ReadResponse, Reason, ResetGroupRequest,
-    ResetQueue, filter::Kind, query_offset_request, reset_group_request::To,
+    ChangeVisibilityRequest, Delivery, Filter, GetOffsetRequest, QueryOffsetRequest, ReadRequest, ReadResponse, Reason,
+    ResetGroupRequest, ResetQueue, filter::Kind, query_offset_request, reset_group_request::To,
 };
 use centaur_store::{Config, Store};
 use harness::{Client, Hands, Medium, START_MS, UNLIMITED, ack, create_topic, message, message_id, pop, reason, send};
@@ -122,11 +122,11 @@ async fn a_reset_voids_what_is_in_hand_and_delivery_begins_there() {
     assert_eq!(client.get_offset(place.clone()).await.expect("answered").into_inner().offset, 1);
 
     let foreseen = reset(&mut client, To::FromMs(START_MS + 7_000), true).await.expect("answered");
-    let expected = ResetQueue { topic: TOPIC.into(), queue: 0, before: 1, after: 7, released: 3 };
+    let expected = ResetQueue { topic: TOPIC.into(), queue: 0, before: 1, after: 7, released: 3, again: 0, skipped: 6 };
     assert_eq!(foreseen, std::slice::from_ref(&expected));
     ack(&mut client, GROUP, TOPIC, &first[1].handle).await.expect("a dry run changes nothing");
     let done = reset(&mut client, To::FromMs(START_MS + 7_000), false).await.expect("answered");
-    assert_eq!(done, [ResetQueue { before: 2, released: 2, ..expected }]);
+    assert_eq!(done, [ResetQueue { before: 2, released: 2, skipped: 5, ..expected }]);
 
     assert_eq!(ack(&mut client, GROUP, TOPIC, &first[2].handle).await, Err(Reason::InvalidHandle));
     assert_eq!(client.get_offset(place).await.expect("answered").into_inner().offset, 7);
@@ -137,6 +137,43 @@ async fn a_reset_voids_what_is_in_hand_and_delivery_begins_there() {
     assert!(pop(&mut client, GROUP, TOPIC, 32).await.expect("answered").is_empty());
     reset(&mut client, To::Earliest(true), false).await.expect("answered");
     assert_eq!(ids(&pop(&mut client, GROUP, TOPIC, 32).await.expect("answered")), (0..10).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_reset_says_how_many_messages_come_again_and_how_many_are_lost() {
+    let (_dir, hands, _store, mut client) = store_with(10).await;
+    let first = pop(&mut client, GROUP, TOPIC, 8).await.expect("answered");
+    for delivery in first.iter().filter(|delivery| delivery.offset != 1) {
+        ack(&mut client, GROUP, TOPIC, &delivery.handle).await.expect("settled");
+    }
+    // Message 1 is stuck, all others up to 8 are finished, and 8 and 9 were never handed out.
+    let foreseen = async |client: &mut Client, to| {
+        let moved = reset(client, to, true).await.expect("answered").remove(0);
+        (moved.before, moved.again, moved.skipped)
+    };
+    assert_eq!(foreseen(&mut client, To::Earliest(true)).await, (1, 8, 0));
+    assert_eq!(foreseen(&mut client, To::Offset(1)).await, (1, 7, 0));
+    assert_eq!(foreseen(&mut client, To::Offset(5)).await, (1, 3, 1), "three come again, the stuck one never does");
+    assert_eq!(foreseen(&mut client, To::Offset(9)).await, (1, 0, 2));
+    assert_eq!(foreseen(&mut client, To::Latest(true)).await, (1, 0, 3));
+
+    let stuck = &first.iter().find(|delivery| delivery.offset == 1).expect("given out").handle;
+    let later = ChangeVisibilityRequest {
+        group: GROUP.into(),
+        topic: TOPIC.into(),
+        handle: stuck.clone(),
+        invisible_ms: 30_000,
+        uncounted: false,
+    };
+    client.change_visibility(later).await.expect("given back");
+    let moved = reset(&mut client, To::Latest(true), true).await.expect("answered");
+    assert_eq!((moved[0].released, moved[0].skipped), (0, 3), "nobody has it in hand");
+    pop(&mut client, GROUP, TOPIC, 32).await.expect("answered");
+    let moved = reset(&mut client, To::Latest(true), true).await.expect("answered");
+    assert_eq!(moved[0].released, 2);
+    hands.pass(61_000);
+    let moved = reset(&mut client, To::Latest(true), true).await.expect("answered");
+    assert_eq!((moved[0].released, moved[0].skipped), (0, 3), "their leases are over");
 }
 
 #[tokio::test]

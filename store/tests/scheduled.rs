@@ -104,13 +104,28 @@ async fn recall_of(client: &mut Client, topic: &str, ticket: &str) -> Result<Str
 }
 
 async fn list(client: &mut Client, topic: &str, limit: u32) -> ListScheduledResponse {
-    let request = ListScheduledRequest { topic: topic.to_owned(), limit };
+    let request = ListScheduledRequest { topic: topic.to_owned(), limit, ..Default::default() };
     client.list_scheduled(request).await.expect("listed").into_inner()
 }
 
 async fn listed(client: &mut Client, topic: &str, limit: u32) -> (Vec<String>, u64) {
     let answer = list(client, topic, limit).await;
     (answer.messages.into_iter().map(|message| message.message_id).collect(), answer.total)
+}
+
+/// The ids on each page of a list.
+async fn pages(client: &mut Client, topic: &str, limit: u32) -> Vec<Vec<String>> {
+    let mut pages = Vec::new();
+    let mut after = String::new();
+    loop {
+        let request = ListScheduledRequest { topic: topic.to_owned(), limit, after };
+        let page = client.list_scheduled(request).await.expect("listed").into_inner();
+        pages.push(page.messages.into_iter().map(|message| message.message_id).collect());
+        after = page.next;
+        if after.is_empty() {
+            return pages;
+        }
+    }
 }
 
 /// Takes and acknowledges everything visible.
@@ -196,6 +211,10 @@ async fn messages_come_in_the_order_of_their_times() {
         due.extend(batch);
     }
     due.sort_unstable();
+    let by_pages = pages(&mut client, TOPIC, 1_000).await.concat();
+    assert_eq!(by_pages, due.iter().map(|(_, id)| id.to_string()).collect::<Vec<_>>(), "none is missed, or met twice");
+    let wrong = ListScheduledRequest { after: "soon".into(), ..Default::default() };
+    assert_eq!(reason(&client.list_scheduled(wrong).await.expect_err("refused")), Reason::Invalid);
     assert_eq!(listed(&mut client, TOPIC, 3).await, (due[..3].iter().map(|(_, id)| id.to_string()).collect(), 4_000));
     bench.pass(&mut client, 400).await;
     let mut seen = take_ids(&mut client).await;

@@ -102,9 +102,24 @@ async fn take(client: &mut Client, topics: &[&str], checks_max: u32) -> TakeChec
 }
 
 async fn list(client: &mut Client, topic: &str, discarded_only: bool, limit: u32) -> (Vec<Transaction>, u64) {
-    let request = ListTransactionsRequest { topic: topic.to_owned(), discarded_only, limit };
+    let request = ListTransactionsRequest { topic: topic.to_owned(), discarded_only, limit, ..Default::default() };
     let listed = client.list_transactions(request).await.expect("listed").into_inner();
     (listed.transactions, listed.total)
+}
+
+/// The ids on each page of a list.
+async fn pages(client: &mut Client, discarded_only: bool, limit: u32) -> Vec<Vec<String>> {
+    let mut pages = Vec::new();
+    let mut after = String::new();
+    loop {
+        let request = ListTransactionsRequest { discarded_only, limit, after, ..Default::default() };
+        let page = client.list_transactions(request).await.expect("listed").into_inner();
+        pages.push(page.transactions.into_iter().map(|transaction| transaction.message_id).collect());
+        after = page.next;
+        if after.is_empty() {
+            return pages;
+        }
+    }
 }
 
 /// Ids of the messages that a group gets, each of them acknowledged.
@@ -140,6 +155,22 @@ async fn a_half_message_is_visible_once_after_its_commit_and_never_before() {
         assert_eq!(end(&mut client, &ticket, Resolution::Committed).await, Ok(Resolution::Committed));
     }
     assert_eq!(consume(&mut client).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_list_goes_on_where_the_one_before_ended() {
+    let bench = Bench::new();
+    let (_store, mut client) = bench.with_topic().await;
+    create_topic(&mut client, "invoices", 2).await.expect("made");
+    assert_eq!(pages(&mut client, false, 2).await, [[""; 0]]);
+    for (id, topic) in [("a", TOPIC), ("b", "invoices"), ("c", TOPIC), ("d", TOPIC)] {
+        begin(&mut client, topic, half(id, 0)).await.expect("begun");
+    }
+    assert_eq!(pages(&mut client, false, 2).await, [["a", "b"], ["c", "d"]], "of all topics, the oldest first");
+    assert_eq!(pages(&mut client, false, 3).await, [vec!["a", "b", "c"], vec!["d"]]);
+    assert_eq!(pages(&mut client, true, 3).await, [[""; 0]]);
+    let wrong = ListTransactionsRequest { after: "there".into(), ..Default::default() };
+    assert_eq!(reason(&client.list_transactions(wrong).await.expect_err("refused")), Reason::Invalid);
 }
 
 #[tokio::test]

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use centaur_apis::admin::{
-    Client, ListClientsRequest, PrintStackRequest, ReconnectClientsRequest, VerifyMessageRequest,
+use centaur_apis::{
+    admin::{Client, ListClientsRequest, PrintStackRequest, ReconnectClientsRequest, VerifyMessageRequest},
+    v2::Code,
 };
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 use crate::{
     admin::{self, Remote, times::millis},
     config::values::{self, Format},
-    exit::Failure,
+    exit::{Exit, Failure},
     output::Table,
 };
 
@@ -97,8 +98,20 @@ async fn stack(remote: &Remote, request: PrintStackRequest) -> Result<(), Failur
 async fn verify(remote: &Remote, request: VerifyMessageRequest) -> Result<(), Failure> {
     let answer = remote.connect().await?.verify_message(request).await.map_err(|status| admin::failure(&status))?;
     let answer = answer.into_inner();
-    let said = format!("the client says {} {}", answer.status, answer.message);
-    remote.output.done(said.trim_end(), &json!({ "status": answer.status, "message": answer.message }))
+    let said = match answer.status.as_str() {
+        "" => "the client answered, and did not say what came of it".to_owned(),
+        status => format!("the client says {status} {}", answer.message).trim_end().to_owned(),
+    };
+    remote.output.done(&said, &json!({ "status": answer.status, "message": answer.message }))?;
+    match Code::from_str_name(&answer.status) {
+        Some(Code::Ok) => Ok(()),
+        Some(Code::FailedToConsumeMessage | Code::MessageCorrupted) => {
+            Err(Failure::new(Exit::Failed, "the client could not consume the message").code(answer.status))
+        }
+        // It says that it cannot do this, or says nothing.
+        _ => Err(Failure::new(Exit::Unsupported, "nothing is known of whether the client can consume the message")
+            .hint("not every client, and no producer, tries a message: see the language in client list")),
+    }
 }
 
 async fn reconnect(remote: &Remote, request: ReconnectClientsRequest) -> Result<(), Failure> {

@@ -64,6 +64,9 @@ enum Verb {
         /// At most so many
         #[arg(long, default_value_t = 100)]
         limit: u32,
+        /// Go on where a list before ended: what it named as the next
+        #[arg(long, value_name = "PLACE", default_value = "")]
+        after: String,
     },
     /// Take a delayed message back before it is delivered
     Recall {
@@ -88,7 +91,7 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
             };
             list(remote, QueryMessagesRequest { topic, by: Some(by), limit }).await
         }
-        Verb::Delayed { topic, limit } => delayed(remote, ListScheduledRequest { topic, limit }).await,
+        Verb::Delayed { topic, limit, after } => delayed(remote, ListScheduledRequest { topic, limit, after }).await,
         Verb::Recall { handle, topic } => recall(remote, RecallRequest { topic, ticket: handle }).await,
     }
 }
@@ -121,30 +124,44 @@ async fn list(remote: &Remote, request: QueryMessagesRequest) -> Result<(), Fail
     Ok(())
 }
 
-async fn delayed(remote: &Remote, request: ListScheduledRequest) -> Result<(), Failure> {
-    let answer = remote.connect().await?.list_scheduled(request).await.map_err(|status| admin::failure(&status))?;
-    let answer = answer.into_inner();
+async fn delayed(remote: &Remote, mut request: ListScheduledRequest) -> Result<(), Failure> {
+    let mut client = remote.connect().await?;
     let mut table = Table::new(&["DUE", "TOPIC", "ID", "STORED", "SIZE", "RECALL-HANDLE"]);
     let mut shown = Vec::new();
-    for message in answer.messages {
-        let Scheduled { topic, message_id, due_ms, stored_ms, body_bytes, ticket } = message;
-        shown.push(json!({
-            "id": message_id,
-            "topic": topic,
-            "due": output::time_json(due_ms),
-            "stored": output::time_json(stored_ms),
-            "bytes": body_bytes,
-            "recall_handle": ticket,
-        }));
-        let (due, stored) = (output::time(due_ms), output::time(stored_ms));
-        table.row(vec![due, topic, message_id, stored, body_bytes.to_string(), ticket]);
-    }
+    let wanted = request.limit as usize;
+    let (total, next) = loop {
+        request.limit = admin::page(wanted - shown.len());
+        let answer = client.list_scheduled(request.clone()).await.map_err(|status| admin::failure(&status))?;
+        let page = answer.into_inner();
+        for message in page.messages {
+            shown.push(scheduled_json(&message));
+            table.row(scheduled_row(message));
+        }
+        if page.next.is_empty() || shown.len() >= wanted {
+            break (page.total, page.next);
+        }
+        request.after = page.next;
+    };
     let count = shown.len();
-    remote.output.print(&table, &json!({ "messages": shown, "total": answer.total }))?;
-    if (count as u64) < answer.total && remote.output == Output::Table {
-        eprintln!("{count} of {} shown; raise --limit to see more", answer.total);
-    }
+    remote.output.print(&table, &json!({ "messages": shown, "total": total, "next": admin::next_json(&next) }))?;
+    admin::say_more(remote, count, total, "--after", &next);
     Ok(())
+}
+
+fn scheduled_row(message: Scheduled) -> Vec<String> {
+    let Scheduled { topic, message_id, due_ms, stored_ms, body_bytes, ticket } = message;
+    vec![output::time(due_ms), topic, message_id, output::time(stored_ms), body_bytes.to_string(), ticket]
+}
+
+fn scheduled_json(message: &Scheduled) -> Value {
+    json!({
+        "id": message.message_id,
+        "topic": message.topic,
+        "due": output::time_json(message.due_ms),
+        "stored": output::time_json(message.stored_ms),
+        "bytes": message.body_bytes,
+        "recall_handle": message.ticket,
+    })
 }
 
 async fn recall(remote: &Remote, request: RecallRequest) -> Result<(), Failure> {

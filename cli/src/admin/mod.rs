@@ -18,6 +18,7 @@ use centaur_apis::{
     store::{Error, Reason},
 };
 use clap::Args;
+use serde_json::Value;
 use tonic::{
     Code, Status,
     transport::{Channel, Endpoint},
@@ -32,6 +33,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// One answer may list thousands of topics, or messages with large bodies.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
+
+/// Entries of a list in one answer.
+const PAGE_MAX: usize = 1000;
 
 /// Which server is asked, and how its answer is printed.
 #[derive(Args, Clone, Debug)]
@@ -143,6 +147,24 @@ fn hint_for(exit: Exit) -> Option<&'static str> {
         Exit::Overloaded => Some("try again in a moment"),
         Exit::TimedOut => Some("it may have been done all the same: look before trying again"),
         _ => None,
+    }
+}
+
+/// How many entries of a list are asked for at once, of those that are still wanted; at least 1, as
+/// 0 would mean the server's own number.
+pub(crate) fn page(wanted: usize) -> u32 {
+    u32::try_from(wanted.clamp(1, PAGE_MAX)).unwrap_or(1)
+}
+
+/// Where a list goes on, for programs; null: nowhere.
+pub(crate) fn next_json(next: &str) -> Value {
+    if next.is_empty() { Value::Null } else { next.into() }
+}
+
+/// Says how to see the rest of a list that was cut off.
+pub(crate) fn say_more(remote: &Remote, shown: usize, total: u64, option: &str, next: &str) {
+    if !next.is_empty() && remote.output == Output::Table {
+        eprintln!("{shown} of {total} shown; go on with {option} {next}");
     }
 }
 

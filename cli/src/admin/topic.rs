@@ -108,8 +108,8 @@ struct Settings {
     /// A message id seen within this time is not stored again; 0: off
     #[arg(long, value_name = "TIME", value_parser = values::duration)]
     dedupe: Option<Duration>,
-    /// A lite topic without new messages for so long is deleted; 0: never
-    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    /// A lite topic without new messages for so long is deleted: 15m to 30d; 0: never
+    #[arg(long, value_name = "TIME", value_parser = lite_expiry)]
     lite_expiry: Option<Duration>,
 }
 
@@ -146,7 +146,12 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
                 done => done,
             }
         }
-        Verb::Update { name, settings } => put(remote, settings.request(name, Mode::Update)).await,
+        Verb::Update { name, settings } => {
+            if let Some(queues) = settings.queues {
+                warn_of_new_queues(remote, &name, queues).await?;
+            }
+            put(remote, settings.request(name, Mode::Update)).await
+        }
         Verb::List { all, limit, after } => list(remote, ListTopicsRequest { include_system: all, limit, after }).await,
         Verb::Describe { name } => describe(remote, name).await,
         Verb::Lite { name, after, limit } => {
@@ -180,6 +185,22 @@ async fn put(remote: &Remote, request: PutTopicRequest) -> Result<(), Failure> {
     let done = if answer.created { "created" } else { "updated" };
     let sentence = format!("topic {} {done}: {}, {} queues", topic.name, kind_word(&topic), topic.queues);
     remote.output.done(&sentence, &json!({ "created": answer.created, "topic": topic_json(&topic) }))
+}
+
+/// Says what more queues do to messages in order: which queue is a message group's depends on how
+/// many there are.
+async fn warn_of_new_queues(remote: &Remote, name: &str, queues: u32) -> Result<(), Failure> {
+    let request = DescribeTopicRequest { name: name.to_owned() };
+    let answer = remote.connect().await?.describe_topic(request).await.map_err(|status| admin::failure(&status))?;
+    let topic = answer.into_inner().topic.unwrap_or_default();
+    if matches!(topic.r#type(), TopicType::Fifo | TopicType::Mixed) && queues > topic.queues {
+        eprintln!(
+            "warning: with {queues} queues instead of {}, message groups of topic {name} go to other queues: what is sent \
+             from now on may be delivered before what was sent, until that is consumed",
+            topic.queues
+        );
+    }
+    Ok(())
 }
 
 async fn list(remote: &Remote, request: ListTopicsRequest) -> Result<(), Failure> {
@@ -247,14 +268,19 @@ async fn describe(remote: &Remote, name: String) -> Result<(), Failure> {
         ]);
     }
     if remote.output == output::Output::Table {
+        let lite_expiry = match topic.r#type() {
+            TopicType::Lite => format!("lite expiry {}\n", span(topic.lite_expiry_ms, "never")),
+            _ => String::new(),
+        };
         output::line(&format!(
-            "topic       {}\ntype        {}\npermission  {}\nretention   {}\nttl         {}\ndedupe      {}\ncreated     {}\ngroups      {}\n",
+            "topic       {}\ntype        {}\npermission  {}\nretention   {}\nttl         {}\ndedupe      {}\n{}created     {}\ngroups      {}\n",
             topic.name,
             kind_word(&topic),
             access_word(&topic),
             span(topic.retention_ms, "default"),
             span(topic.ttl_ms, "never"),
             span(topic.dedupe_ms, "off"),
+            lite_expiry,
             output::time(topic.created_ms),
             if groups.is_empty() { "-".to_owned() } else { groups.join(", ") },
         ))?;
@@ -281,6 +307,15 @@ async fn delete(remote: &Remote, name: String, yes: bool, dry_run: bool, if_exis
     let request = DeleteTopicRequest { name: name.clone(), dry_run: false };
     client.delete_topic(request).await.map_err(|status| admin::failure(&status))?;
     remote.output.done(&format!("topic {name} deleted: {what}"), &facts(true))
+}
+
+/// Reads how long lite topics are kept. The store has the last word.
+fn lite_expiry(text: &str) -> Result<Duration, String> {
+    let (least, most) = (Duration::from_secs(15 * 60), Duration::from_secs(30 * 24 * 3600));
+    match values::duration(text)? {
+        Duration::ZERO => Ok(Duration::ZERO),
+        _ => values::duration_within(text, least, most).map_err(|error| format!("{error}; or 0, for never")),
+    }
 }
 
 /// A span of time, or what none means.

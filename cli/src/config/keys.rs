@@ -36,6 +36,7 @@ const YEARS_100: Duration = Duration::from_secs(876_000 * 3600);
 const RENEWAL_MIN: Duration = Duration::from_secs(60);
 const RENEWAL_MAX: Duration = Duration::from_secs(24 * 3600);
 const TRANSACTION_WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
+const DELAY_MAX: Duration = Duration::from_secs(40 * 24 * 3600);
 const SHUTDOWN_MAX: Duration = Duration::from_secs(3600);
 
 /// Every key, grouped as in the file.
@@ -192,6 +193,16 @@ pub(crate) const KEYS: &[Key] = &[
         get: |config| config.transaction.checks_max.to_string(),
     },
     Key {
+        path: "transaction.discarded_for",
+        help: "how long a transaction that was set aside waits for an operator; then it is rolled back",
+        set: |config, text| {
+            let value = values::duration_within(text, Duration::from_secs(1), YEARS_100)?;
+            config.transaction.discarded_for = value;
+            Ok(())
+        },
+        get: |config| Format::duration(config.transaction.discarded_for),
+    },
+    Key {
         path: "limits.connections",
         help: "client connections at a time",
         set: |config, text| values::number_within(text, 1, 1 << 20).map(|value| config.limits.connections = value),
@@ -212,6 +223,15 @@ pub(crate) const KEYS: &[Key] = &[
             values::number_within(text, 16, 1 << 20).map(|value| config.limits.streams_per_connection = value)
         },
         get: |config| config.limits.streams_per_connection.to_string(),
+    },
+    Key {
+        path: "limits.delay_max",
+        help: "how far ahead the time of a delayed message may be; 40d at most",
+        set: |config, text| {
+            values::duration_within(text, Duration::from_secs(1), DELAY_MAX)
+                .map(|value| config.limits.delay_max = value)
+        },
+        get: |config| Format::duration(config.limits.delay_max),
     },
     Key {
         path: "log.level",
@@ -241,7 +261,7 @@ pub(crate) const KEYS: &[Key] = &[
     },
     Key {
         path: "shutdown.notice",
-        help: "how long connections are still taken after turning unready",
+        help: "how long connections are still taken after turning unready, and clients told to connect elsewhere",
         set: |config, text| {
             values::duration_within(text, Duration::ZERO, SHUTDOWN_MAX).map(|value| config.shutdown.notice = value)
         },

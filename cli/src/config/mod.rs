@@ -117,6 +117,8 @@ pub(crate) struct Transaction {
     pub(crate) check_interval: Duration,
     /// Questions about one transaction before it is discarded.
     pub(crate) checks_max: u32,
+    /// How long a discarded one waits for an operator; then it is rolled back.
+    pub(crate) discarded_for: Duration,
 }
 
 /// How much one peer, and all of them, may take.
@@ -127,6 +129,8 @@ pub(crate) struct Limits {
     pub(crate) connections_per_address: u32,
     /// Open calls on one connection, parked receives included.
     pub(crate) streams_per_connection: u32,
+    /// Furthest delivery time from now.
+    pub(crate) delay_max: Duration,
 }
 
 /// What is logged.
@@ -151,7 +155,8 @@ pub(crate) enum LogFormat {
 pub(crate) struct Shutdown {
     /// From the signal to the end, at most.
     pub(crate) timeout: Duration,
-    /// Between turning unready and refusing connections, for balancers to notice.
+    /// Between turning unready and refusing connections, for balancers to notice. Clients are told
+    /// to connect elsewhere meanwhile.
     pub(crate) notice: Duration,
 }
 
@@ -204,7 +209,12 @@ impl Default for Groups {
 
 impl Default for Transaction {
     fn default() -> Self {
-        Self { timeout: Duration::from_secs(6), check_interval: Duration::from_secs(30), checks_max: 15 }
+        Self {
+            timeout: Duration::from_secs(6),
+            check_interval: Duration::from_secs(30),
+            checks_max: 15,
+            discarded_for: Duration::from_secs(72 * 3600),
+        }
     }
 }
 
@@ -212,7 +222,12 @@ impl Default for Limits {
     fn default() -> Self {
         // One client keeps several long polls per queue open on one connection, and hundreds of
         // clients can sit behind one address.
-        Self { connections: 65_536, connections_per_address: 20_000, streams_per_connection: 8_192 }
+        Self {
+            connections: 65_536,
+            connections_per_address: 20_000,
+            streams_per_connection: 8_192,
+            delay_max: Duration::from_secs(24 * 3600),
+        }
     }
 }
 
@@ -224,16 +239,18 @@ impl Default for Log {
 
 impl Default for Shutdown {
     fn default() -> Self {
-        Self { timeout: Duration::from_secs(30), notice: Duration::ZERO }
+        Self { timeout: Duration::from_secs(30), notice: Duration::from_secs(5) }
     }
 }
 
 impl Config {
-    /// What differs on a developer's machine: loopback only, topics come into being when used.
+    /// What differs on a developer's machine: loopback only, topics come into being when used, and
+    /// it ends at once, for there is nowhere else to go.
     pub(crate) fn dev() -> Self {
         let mut config = Self::default();
         config.proxy.listen.set_ip([127, 0, 0, 1].into());
         config.topics.auto_create = true;
+        config.shutdown.notice = Duration::ZERO;
         config
     }
 

@@ -203,6 +203,8 @@ impl Server {
         let child = command(&["serve", "--log-format", "json", "--data-dir"])
             .arg(self.data_dir())
             .args(["--listen", &listen(self.ports.clients), "--operators-listen", &listen(self.ports.operators)])
+            // Nobody balances over one server; what a test sets itself counts.
+            .args(["--set", "shutdown.notice=0s"])
             .args(&self.arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -28,7 +28,7 @@ use crate::{
 
 /// Names in one request beyond the quota: the store counts exactly, this only bounds the work.
 const NAMES_BEYOND_QUOTA: usize = 300;
-/// Subscriptions added in a second, by all clients; source: public contract, SyncLiteSubscription.
+/// Requests that add subscriptions in a second, of all clients; source: public contract, SyncLiteSubscription.
 const ADDITIONS_PER_SECOND: u32 = 5_000;
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -60,7 +60,9 @@ pub(crate) async fn sync(
         return Err(Refusal::new(Code::LiteSubscriptionQuotaExceeded, text));
     }
     if action == Action::PartialAdd && !proxy.lite_pace.allows(Instant::now()) {
-        let text = format!("{ADDITIONS_PER_SECOND} subscriptions were added within a second; add them more slowly");
+        let text = format!(
+            "{ADDITIONS_PER_SECOND} requests to add subscriptions came within a second; send fewer, with more in each"
+        );
         return Err(Refusal::new(Code::TooManyRequests, text));
     }
     let sync = SyncLiteRequest {
@@ -197,7 +199,7 @@ fn place(option: &OffsetOption) -> Option<LiteOffset> {
     Some(LiteOffset { at: Some(at) })
 }
 
-/// How many subscriptions are added in a second.
+/// How many requests add subscriptions in a second.
 #[derive(Debug)]
 pub(crate) struct Pace(Mutex<(Instant, u32)>);
 
@@ -275,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn subscriptions_are_added_at_a_pace() {
+    fn requests_to_add_subscriptions_have_a_pace() {
         let (pace, now) = (Pace::new(), Instant::now());
         let allowed = |now| (0..6_000).filter(|_| pace.allows(now)).count();
         assert_eq!(allowed(now), 5_000);

@@ -7,6 +7,7 @@ mod offsets;
 mod pull;
 mod recall;
 mod receive;
+mod redelivery;
 mod reply;
 mod route;
 mod send;

@@ -1,32 +1,26 @@
 //! What a client is told to do: its own settings with the server's decisions written over them.
 
 use centaur_apis::{
-    log::{self, group::Backoff},
-    v2::{
-        CustomizedBackoff, ExponentialBackoff, Language, Metric, Publishing, RetryPolicy, Settings, Subscription,
-        retry_policy::Strategy, settings::PubSub,
-    },
+    log,
+    v2::{Metric, Publishing, RetryPolicy, Settings, Subscription, settings::PubSub},
 };
-use prost_types::Duration;
 
+use super::redelivery::{self, exponential, millis};
 use crate::{sessions::is_lite, validate::LITE_TOPIC_BYTES_MAX};
 
 /// Attempts of a producer to send one message.
 const SEND_ATTEMPTS: i32 = 3;
-/// Deliveries of one message to a group that nobody configured.
-const DELIVERY_ATTEMPTS: u32 = 17;
+/// Pauses between them.
+const SEND_PAUSES: log::ExponentialBackoff = log::ExponentialBackoff { initial_ms: 10, max_ms: 1_000, multiplier: 2.0 };
 /// Messages of one receive.
 const RECEIVE_BATCH: i32 = 32;
 /// Longest wait of one receive, in ms.
 const LONG_POLLING_MS: u64 = 20_000;
 /// Lite topics one client may subscribe to when its group does not say.
 const LITE_SUBSCRIPTIONS_MAX: u32 = 2_000;
-/// Pauses before each further delivery, in seconds.
-const PAUSES: [i64; 18] = [1, 5, 10, 30, 60, 120, 180, 240, 300, 360, 420, 480, 540, 600, 1_200, 1_800, 3_600, 7_200];
 
 /// The answer to a client's settings; `group` is its consumer group as the store has it.
 pub(crate) fn merged(mut settings: Settings, group: Option<&log::Group>, body_bytes_max: usize) -> Settings {
-    let language = settings.user_agent.as_ref().map_or(Language::Unspecified, |agent| agent.language());
     let is_lite = is_lite(settings.client_type());
     settings.backoff_policy = match &mut settings.pub_sub {
         Some(PubSub::Publishing(publishing)) => {
@@ -35,7 +29,7 @@ pub(crate) fn merged(mut settings: Settings, group: Option<&log::Group>, body_by
         }
         Some(PubSub::Subscription(subscription)) => {
             subscribe(subscription, group, is_lite);
-            Some(redelivery(group, language))
+            Some(redelivery::policy(group, settings.user_agent.as_ref()))
         }
         None => None,
     };
@@ -66,44 +60,12 @@ pub(crate) fn lite_quota(group: Option<&log::Group>) -> u32 {
 }
 
 fn sending() -> RetryPolicy {
-    RetryPolicy { max_attempts: SEND_ATTEMPTS, strategy: Some(exponential(10, 1_000, 2.0)) }
-}
-
-fn redelivery(group: Option<&log::Group>, language: Language) -> RetryPolicy {
-    let attempts = group.map(|group| group.max_attempts).filter(|attempts| *attempts > 0);
-    let chosen = group.filter(|group| !group.backoff_is_default).and_then(|group| group.backoff.as_ref());
-    let strategy = match chosen {
-        Some(Backoff::Exponential(policy)) => exponential(policy.initial_ms, policy.max_ms, policy.multiplier),
-        Some(Backoff::Customized(policy)) => customized(policy.next_ms.iter().map(|ms| millis(*ms))),
-        // The only kind that consumers of this language understand.
-        None if language == Language::NodeJs => exponential(5_000, 7_200_000, 2.0),
-        None => customized(PAUSES.into_iter().map(|seconds| Duration { seconds, nanos: 0 })),
-    };
-    let max_attempts = i32::try_from(attempts.unwrap_or(DELIVERY_ATTEMPTS)).unwrap_or(i32::MAX);
-    RetryPolicy { max_attempts, strategy: Some(strategy) }
-}
-
-fn exponential(initial_ms: u64, max_ms: u64, multiplier: f32) -> Strategy {
-    Strategy::ExponentialBackoff(ExponentialBackoff {
-        initial: Some(millis(initial_ms)),
-        max: Some(millis(max_ms)),
-        multiplier,
-    })
-}
-
-fn customized(next: impl Iterator<Item = Duration>) -> Strategy {
-    Strategy::CustomizedBackoff(CustomizedBackoff { next: next.collect() })
-}
-
-fn millis(ms: u64) -> Duration {
-    let seconds = i64::try_from(ms / 1000).unwrap_or(i64::MAX);
-    // Below 10^9 by construction.
-    Duration { seconds, nanos: (ms % 1000) as i32 * 1_000_000 }
+    RetryPolicy { max_attempts: SEND_ATTEMPTS, strategy: Some(exponential(&SEND_PAUSES)) }
 }
 
 #[cfg(test)]
 mod tests {
-    use centaur_apis::v2::{ClientType, Endpoints, Resource, Ua};
+    use centaur_apis::v2::{ClientType, Endpoints, Language, Resource, Ua, retry_policy::Strategy};
 
     use super::*;
 
@@ -137,7 +99,7 @@ mod tests {
         };
         let told = merged(sent.clone(), None, 4 << 20);
         let policy = told.backoff_policy.as_ref().expect("a policy");
-        assert_eq!((policy.max_attempts, policy.strategy.clone()), (3, Some(exponential(10, 1_000, 2.0))));
+        assert_eq!((policy.max_attempts, policy.strategy.clone()), (3, Some(exponential(&SEND_PAUSES))));
         let publishing = Publishing { topics: vec![topic], max_body_size: 4_194_304, validate_message_type: true };
         assert_eq!(told.pub_sub, Some(PubSub::Publishing(publishing)));
         assert_eq!(told.metric, Some(Metric { on: false, endpoints: None }));
@@ -159,19 +121,11 @@ mod tests {
     }
 
     #[test]
-    fn a_groups_own_policy_wins_over_the_language() {
-        let mut group = log::Group { fifo: true, max_attempts: 3, backoff_is_default: true, ..Default::default() };
-        group.backoff = Some(Backoff::Customized(log::CustomizedBackoff { next_ms: vec![1_500] }));
-        let strategy = |group: &log::Group, language| {
-            let told = merged(consumer(ClientType::PushConsumer, language), Some(group), 1);
-            assert_eq!(subscription(&told).fifo, Some(true));
-            told.backoff_policy.and_then(|policy| (policy.max_attempts == 3).then_some(policy.strategy)).flatten()
-        };
-        assert_eq!(strategy(&group, Language::NodeJs), Some(exponential(5_000, 7_200_000, 2.0)));
-        group.backoff_is_default = false;
-        let chosen = Some(customized([millis(1_500)].into_iter()));
-        assert_eq!(strategy(&group, Language::NodeJs), chosen);
-        assert_eq!(strategy(&group, Language::Java), chosen);
+    fn a_group_says_how_it_is_consumed() {
+        let group = log::Group { fifo: true, max_attempts: 3, backoff_is_default: true, ..Default::default() };
+        let told = merged(consumer(ClientType::PushConsumer, Language::Java), Some(&group), 1);
+        assert_eq!(subscription(&told).fifo, Some(true));
+        assert_eq!(told.backoff_policy.map(|policy| policy.max_attempts), Some(3));
     }
 
     #[test]

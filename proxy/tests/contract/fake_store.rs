@@ -320,10 +320,15 @@ impl Store for FakeStore {
         Ok(Response::new(DescribeTopicResponse { topic: Some(topic), ..Default::default() }))
     }
 
-    async fn describe_group(&self, request: Request<DescribeGroupRequest>) -> Answered<DescribeGroupResponse> {
+    async fn get_group(&self, request: Request<GetGroupRequest>) -> Answered<GetGroupResponse> {
         let group = self.world().groups.get(&request.into_inner().name).cloned();
         let group = group.ok_or_else(|| Error::new(Reason::GroupNotFound, "no such group"))?;
-        Ok(Response::new(DescribeGroupResponse { group: Some(group), ..Default::default() }))
+        Ok(Response::new(GetGroupResponse { group: Some(group) }))
+    }
+
+    /// Looks at all that a group has: what operators ask for, and no client may cause.
+    async fn describe_group(&self, _: Request<DescribeGroupRequest>) -> Answered<DescribeGroupResponse> {
+        panic!("only the settings are wanted")
     }
 
     async fn list_topics(&self, _: Request<ListTopicsRequest>) -> Answered<ListTopicsResponse> {
@@ -461,6 +466,16 @@ impl Store for FakeStore {
         world.resets.push(request);
         world.check()?;
         Ok(Response::new(ResetGroupResponse::default()))
+    }
+
+    /// A filter is wrong here when it ends in the middle.
+    async fn check_filter(&self, request: Request<CheckFilterRequest>) -> Answered<CheckFilterResponse> {
+        self.world().check()?;
+        let filter = request.into_inner().filter.unwrap_or_default();
+        if filter.sql.ends_with('=') {
+            return Err(Error::new(Reason::InvalidFilter, "filter_expression is not valid SQL at column 4").into());
+        }
+        Ok(Response::new(CheckFilterResponse {}))
     }
 
     async fn redrive(&self, _: Request<RedriveRequest>) -> Answered<RedriveResponse> {

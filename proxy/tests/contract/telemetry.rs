@@ -1,6 +1,10 @@
 use std::time::Duration;
 
-use centaur_apis::v2::{settings::PubSub, telemetry_command::Command, *};
+use centaur_apis::{
+    log,
+    store::{Error, Reason},
+    v2::{settings::PubSub, telemetry_command::Command, *},
+};
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Streaming};
@@ -84,6 +88,72 @@ async fn unusable_settings_end_the_stream() {
             let error = stream.message().await.expect_err("refused");
             assert_eq!(error.code(), tonic::Code::InvalidArgument);
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_filter_that_cannot_be_read_is_refused_with_the_settings() {
+    let subscribing = |expression: &str, r#type: FilterType| {
+        let expression = FilterExpression { r#type: r#type.into(), expression: expression.into() };
+        let entry = SubscriptionEntry { topic: named("orders"), expression: Some(expression) };
+        let subscription = Subscription { group: named("workers"), subscriptions: vec![entry], ..Default::default() };
+        Settings { pub_sub: Some(PubSub::Subscription(subscription)), ..consumer(Language::Java) }
+    };
+    both(async |mut h: Harness| {
+        for wrong in ["a =", "  "] {
+            let (out, mut stream) = open(&mut h.client, CLIENT).await;
+            say(&out, subscribing(wrong, FilterType::Sql)).await;
+            let error = stream.message().await.expect_err("refused");
+            assert_eq!(error.code(), tonic::Code::InvalidArgument);
+            assert!(error.message().contains("filter_expression"), "{error}");
+        }
+        for right in [("a = 1", FilterType::Sql), ("a =", FilterType::Tag)] {
+            let (out, mut stream) = open(&mut h.client, CLIENT).await;
+            say(&out, subscribing(right.0, right.1)).await;
+            told(&mut stream).await;
+        }
+        h.store.world().error = Some(Error::new(Reason::Stopping, "not now"));
+        let (out, mut stream) = open(&mut h.client, CLIENT).await;
+        say(&out, subscribing("a =", FilterType::Sql)).await;
+        told(&mut stream).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn each_client_is_told_a_groups_pauses_in_its_own_terms() {
+    let group = log::Group {
+        name: "workers".into(),
+        max_attempts: 4,
+        backoff: Some(log::group::Backoff::Exponential(log::ExponentialBackoff {
+            initial_ms: 2_000,
+            max_ms: 8_000,
+            multiplier: 2.0,
+        })),
+        ..Default::default()
+    };
+    let policy = async |h: &mut Harness, language, version: &str| {
+        let (out, mut stream) = open(&mut h.client, CLIENT).await;
+        let mut sent = consumer(language);
+        sent.user_agent = Some(Ua { language: language.into(), version: version.into(), ..Default::default() });
+        say(&out, sent).await;
+        let policy = told(&mut stream).await.backoff_policy.expect("a policy");
+        assert_eq!(policy.max_attempts, 4);
+        match policy.strategy.expect("a strategy") {
+            retry_policy::Strategy::CustomizedBackoff(list) => list.next.iter().map(|next| next.seconds).collect(),
+            retry_policy::Strategy::ExponentialBackoff(growing) => {
+                let seconds = |time: Option<prost_types::Duration>| time.expect("a time").seconds;
+                vec![seconds(growing.initial), seconds(growing.max)]
+            }
+        }
+    };
+    both(async |mut h: Harness| {
+        h.store.world().groups.insert("workers".into(), group.clone());
+        assert_eq!(policy(&mut h, Language::Java, "5.0.7").await, [2, 8]);
+        assert_eq!(policy(&mut h, Language::Python, "5.1.2").await, [2, 4, 8], "a list, for it knows nothing else");
+        assert_eq!(policy(&mut h, Language::NodeJs, "1.0.8").await, [2_000, 8_000], "it takes seconds for ms");
+        assert_eq!(policy(&mut h, Language::NodeJs, "1.0.9").await, [2, 8]);
     })
     .await;
 }

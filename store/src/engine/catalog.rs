@@ -16,6 +16,8 @@ use crate::state::pop::Rules;
 const QUEUES_MAX: u32 = 100_000;
 /// Longest time that message ids are compared, ms: each send looks through the index of that time.
 const DEDUPE_MS_MAX: u64 = 24 * 3_600_000;
+/// Longest time that a lite topic is kept after its last message, ms; source: public contract.
+const LITE_EXPIRY_MS_MAX: u64 = 30 * 24 * 3_600_000;
 /// Deliveries of one message; source: public contract, 16 retries after the first.
 const ATTEMPTS_DEFAULT: u32 = 17;
 /// More deliveries than this are not counted.
@@ -45,6 +47,7 @@ impl Machine {
             let sentence = format!("dedupe is {dedupe_ms} ms; at most {DEDUPE_MS_MAX} ms are allowed");
             return Err(Error::new(Reason::Invalid, sentence));
         }
+        self.check_lite_expiry(request)?;
         let created = known.is_none();
         let retention_ms = known.as_ref().map(|topic| topic.retention_ms);
         let topic = match (known, request.mode()) {
@@ -65,6 +68,16 @@ impl Machine {
             self.refuse_waiters(|reader| reader.topic == topic.id, &gives_no_messages(&topic));
         }
         Ok(PutTopicResponse { topic: Some(topic), created })
+    }
+
+    /// Refuses an expiry that would not be kept to.
+    fn check_lite_expiry(&self, request: &PutTopicRequest) -> Result<(), Error> {
+        let (least, most) = (self.config.lite_expiry_min_ms, LITE_EXPIRY_MS_MAX);
+        let asked = request.lite_expiry_ms.filter(|ms| *ms > 0 && !(least..=most).contains(ms));
+        asked.map_or(Ok(()), |ms| {
+            let sentence = format!("lite_expiry is {ms} ms; it must be 0, for never, or {least} to {most} ms");
+            Err(Error::new(Reason::Invalid, sentence))
+        })
     }
 
     fn new_topic(&self, name: &TopicName, request: &PutTopicRequest) -> log::Topic {

@@ -19,7 +19,11 @@ use super::{
 use crate::{
     filter::Filter,
     metrics,
-    state::{index::QueueKey, pop::Reader, topics::Topic},
+    state::{
+        index::QueueKey,
+        pop::{Cursor, Hold, Reader, Row},
+        topics::Topic,
+    },
 };
 
 /// Messages looked at for one answer without leases.
@@ -192,12 +196,29 @@ impl Machine {
         let mut moved = Vec::with_capacity(queues.len());
         for queue in queues {
             let after = self.place_in(QueueKey { topic: reader.topic, queue }, to, request.strict)?;
-            let subscription = self.state.pop.get(reader);
-            let cursor = subscription.and_then(|subscription| subscription.cursors.get(queue));
-            let (before, released) = cursor.map_or((0, 0), |cursor| (cursor.floor(), cursor.rows.len() as u64));
-            moved.push(ResetQueue { topic: name.clone(), queue, before, after, released });
+            moved.push(ResetQueue { topic: name.clone(), ..self.moved(reader, queue, after) });
         }
         Ok(moved)
+    }
+
+    /// What it means for a group that its cursor in a queue is put at an offset.
+    fn moved(&self, reader: Reader, queue: u32, after: u64) -> ResetQueue {
+        let ends = self.state.topics.get(reader.topic).and_then(|topic| topic.queues.get(queue as usize));
+        let start = ends.map_or(0, |ends| ends.start);
+        let unread = Cursor::default();
+        let cursor = self.state.pop.get(reader).and_then(|subscription| subscription.cursors.get(queue));
+        let cursor = cursor.unwrap_or(&unread);
+        let in_hand = |row: &&Row| row.hold == Hold::Leased && row.visible_at_ms > self.now_ms;
+        let unfinished = cursor.rows.range(..after).count() as u64;
+        ResetQueue {
+            topic: String::new(),
+            queue,
+            before: cursor.floor().max(start),
+            after,
+            released: cursor.rows.values().filter(in_hand).count() as u64,
+            again: cursor.fetch.saturating_sub(after),
+            skipped: unfinished + after.saturating_sub(cursor.fetch.max(start)),
+        }
     }
 
     /// Puts the cursors of a subscription at offsets; one that never read begins as usual elsewhere.

@@ -4,9 +4,10 @@ use centaur_apis::{
     fields::{self, system},
     hash64,
     store::{
-        Backlog, DescribeGroupRequest, DescribeGroupResponse, DescribeResponse, DescribeTopicRequest,
-        DescribeTopicResponse, Error, GroupSummary, ListGroupsRequest, ListGroupsResponse, ListTopicsRequest,
-        ListTopicsResponse, QueryMessagesRequest, QueueProgress, QueueState, Reason, TopicProgress, TopicSummary,
+        Backlog, CheckFilterRequest, CheckFilterResponse, DescribeGroupRequest, DescribeGroupResponse,
+        DescribeResponse, DescribeTopicRequest, DescribeTopicResponse, Error, GetGroupRequest, GetGroupResponse,
+        GroupSummary, ListGroupsRequest, ListGroupsResponse, ListTopicsRequest, ListTopicsResponse,
+        QueryMessagesRequest, QueueProgress, QueueState, Reason, TopicProgress, TopicSummary,
         query_messages_request::By,
     },
     units::Lsn,
@@ -127,6 +128,11 @@ impl Machine {
         ListGroupsResponse { groups: groups.into_iter().map(summary).collect(), total: self.state.groups.len() as u64 }
     }
 
+    pub fn get_group(&self, request: &GetGroupRequest) -> Result<GetGroupResponse, Error> {
+        let group = self.state.groups.named(&request.name).ok_or_else(|| group_not_found(&request.name))?;
+        Ok(GetGroupResponse { group: Some(group.clone()) })
+    }
+
     pub fn describe_group(&mut self, request: &DescribeGroupRequest) -> Result<DescribeGroupResponse, Error> {
         let group = self.state.groups.named(&request.name).ok_or_else(|| group_not_found(&request.name))?.clone();
         let readers: Vec<Reader> = self.state.pop.of_group(group.id).map(|(reader, _)| reader).collect();
@@ -158,6 +164,11 @@ impl Machine {
             recovered_ms: self.facts.recovered_ms,
             was_clean: self.facts.was_clean,
         }
+    }
+
+    /// Says what is wrong with a filter, before anybody consumes with it.
+    pub fn check_filter(&mut self, request: &CheckFilterRequest) -> Result<CheckFilterResponse, Error> {
+        self.filters.parse(request.filter.as_ref()).map(|_| CheckFilterResponse {})
     }
 
     /// Finds messages without touching them.

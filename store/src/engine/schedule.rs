@@ -78,6 +78,8 @@ pub struct Listing {
     pub found: Vec<Listed>,
     /// Scheduled and not recalled, as far as the request names.
     pub total: u64,
+    /// What a list of the others begins after; empty: there are none.
+    pub next: String,
 }
 
 /// One scheduled message of a list.
@@ -201,9 +203,11 @@ impl Machine {
                 (Some(topic.settings.id), timers.pending(topic.settings.id))
             }
         };
-        let limit = if request.limit == 0 { LISTED_DEFAULT } else { request.limit.min(LISTED_MAX) };
-        let scan = TimerScan::new(timers.done());
-        Ok(Listing { topic, limit: limit as usize, scan, is_complete: total == 0, found: Vec::new(), total })
+        let limit = if request.limit == 0 { LISTED_DEFAULT } else { request.limit.min(LISTED_MAX) } as usize;
+        let after = parse_place(&request.after)?.unwrap_or_default();
+        let scan = TimerScan::new(timers.done().max(after));
+        let (is_complete, found, next) = (total == 0, Vec::new(), String::new());
+        Ok(Listing { topic, limit, scan, is_complete, found, total, next })
     }
 
     /// Looks for more messages of a list.
@@ -217,9 +221,13 @@ impl Machine {
             if listing.topic.is_none_or(|topic| topic == timer.message.queue.topic) {
                 listing.found.extend(self.listed(timer));
             }
-            let wanted = listing.limit.min(usize::try_from(listing.total).unwrap_or(usize::MAX));
-            if listing.found.len() >= wanted {
+            if listing.found.len() as u64 >= listing.total {
                 listing.is_complete = true;
+                break;
+            }
+            if listing.found.len() >= listing.limit {
+                listing.is_complete = true;
+                listing.next = place_text(timer.place);
                 break;
             }
         }
@@ -237,6 +245,23 @@ impl Machine {
             ticket: self.ticket(message.queue.topic, lsn, Place::Scheduled(due_ms)).unwrap_or_default(),
         })
     }
+}
+
+/// A place in the order of coming due, as who asks for a list gives it back.
+fn place_text(place: TimerPlace) -> String {
+    format!("{}-{}", place.due_ms, place.lsn.0)
+}
+
+/// `None`: from the first one on.
+fn parse_place(text: &str) -> Result<Option<TimerPlace>, Error> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let place = text
+        .split_once('-')
+        .and_then(|(due_ms, lsn)| Some(TimerPlace { due_ms: due_ms.parse().ok()?, lsn: Lsn(lsn.parse().ok()?) }));
+    let sentence = || format!("after is {text:?}; give what the list before named as the next");
+    place.map(Some).ok_or_else(|| Error::new(Reason::Invalid, sentence()))
 }
 
 #[cfg(test)]

@@ -52,6 +52,8 @@ pub struct Taken {
 pub struct Undecided {
     pub transactions: Vec<(Lsn, u32, Transaction)>,
     pub total: u64,
+    /// What a list of the others begins after; empty: there are none.
+    pub next: String,
 }
 
 /// Messages with one id that are looked at for a transaction.
@@ -246,7 +248,11 @@ impl Machine {
         };
         let limit = if request.limit == 0 { LIST_DEFAULT } else { (request.limit as usize).min(LIST_MAX) };
         let transactions = &self.state.transactions;
-        let rows = transactions.oldest(topic, request.discarded_only, limit);
+        let after = parse_after(&request.after)?;
+        let mut rows = transactions.oldest(topic, request.discarded_only, after, limit + 1);
+        let is_cut = rows.len() > limit;
+        rows.truncate(limit);
+        let next = rows.last().filter(|_| is_cut).map(|row| row.lsn.to_string()).unwrap_or_default();
         let transaction = |row: &TransactionState| Transaction {
             topic: self.state.topics.get(row.topic).map(|topic| topic.settings.name.clone()).unwrap_or_default(),
             ticket: self.ticket(row.topic, Lsn(row.lsn), Place::Half(row.next_check_ms)).unwrap_or_default(),
@@ -259,6 +265,7 @@ impl Machine {
         Ok(Undecided {
             transactions: rows.into_iter().map(|row| (Lsn(row.lsn), row.length, transaction(row))).collect(),
             total: transactions.count(topic, request.discarded_only) as u64,
+            next,
         })
     }
 
@@ -291,4 +298,13 @@ impl Machine {
         let oldest_ms = transactions.undecided().next().map_or(0, |row| self.now_ms.saturating_sub(row.stored_ms));
         metrics::transactions(transactions.count(None, false), transactions.count(None, true), oldest_ms);
     }
+}
+
+/// Where a list goes on; without a place, before the first one.
+fn parse_after(text: &str) -> Result<Lsn, Error> {
+    if text.is_empty() {
+        return Ok(Lsn(0));
+    }
+    let sentence = || format!("after is {text:?}; give what the list before named as the next");
+    text.parse().map(Lsn).map_err(|_| Error::new(Reason::Invalid, sentence()))
 }

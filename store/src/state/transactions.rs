@@ -4,7 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    ops::Range,
+    ops::{Bound, Range},
 };
 
 use centaur_apis::{
@@ -107,9 +107,10 @@ impl Transactions {
         Some((*at, self.get(*lsn)?))
     }
 
-    /// The oldest undecided transactions, of one topic or of all.
-    pub fn oldest(&self, topic: Option<u32>, discarded_only: bool, limit: usize) -> Vec<&TransactionState> {
-        let wanted = |of_topic| Self::lsns(of_topic, discarded_only).iter().take(limit).copied();
+    /// The oldest undecided transactions behind a place, of one topic or of all.
+    pub fn oldest(&self, topic: Option<u32>, discarded_only: bool, after: Lsn, limit: usize) -> Vec<&TransactionState> {
+        let behind = (Bound::Excluded(after), Bound::Unbounded);
+        let wanted = |of_topic| Self::lsns(of_topic, discarded_only).range(behind).take(limit).copied();
         let mut lsns: Vec<Lsn> = self.of_topics(topic).flat_map(wanted).collect();
         lsns.sort_unstable();
         lsns.into_iter().take(limit).filter_map(|lsn| self.get(lsn)).collect()
@@ -222,11 +223,12 @@ mod tests {
         transactions.check(&TransactionChecked { lsn: 24, checks: 3, next_check_ms: 500, discarded: true });
         assert_eq!(lsns(transactions.due(1, 999)), [8]);
         assert_eq!(transactions.next_dropped().map(|(at, row)| (at, row.lsn, row.checks)), Some((500, 24, 3)));
-        assert_eq!(lsns(transactions.oldest(None, true, 9)), [24]);
+        assert_eq!(lsns(transactions.oldest(None, true, Lsn(0), 9)), [24]);
         assert_eq!((transactions.count(None, true), transactions.count(None, false)), (1, 3));
         transactions.end(&ended(24, Resolution::RolledBack));
         assert_eq!(transactions.next_dropped(), None);
-        assert_eq!(lsns(transactions.oldest(Some(1), false, 9)), [8]);
+        assert_eq!(lsns(transactions.oldest(Some(1), false, Lsn(0), 9)), [8]);
+        assert_eq!(lsns(transactions.oldest(None, false, Lsn(8), 9)), [16]);
     }
 
     #[test]

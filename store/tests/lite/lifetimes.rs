@@ -51,7 +51,7 @@ async fn a_lite_topic_nobody_writes_to_is_deleted_and_its_name_begins_anew() {
     let mut bench = Bench::new().await;
     bench.config.lite_expiry_min_ms = MINUTE_MS;
     bench.reopen().await;
-    bench.put_lite_topic(TOPIC, Some(10)).await;
+    bench.put_lite_topic(TOPIC, Some(MINUTE_MS)).await;
     bench.add("one", &["a"]).await;
     bench.send_all("a", &["a1"]).await;
     bench.send_all("b", &["b1"]).await;
@@ -80,7 +80,7 @@ async fn what_expired_does_not_come_back_by_being_listed() {
     let mut bench = Bench::new().await;
     bench.config.lite_expiry_min_ms = MINUTE_MS;
     bench.reopen().await;
-    bench.put_lite_topic(TOPIC, Some(10)).await;
+    bench.put_lite_topic(TOPIC, Some(MINUTE_MS)).await;
     bench.add("one", &["a"]).await;
     bench.hands.pass(2 * MINUTE_MS + 1);
     bench.sync("one", Action::CompleteAdd, &["a"]).await.expect("heard");

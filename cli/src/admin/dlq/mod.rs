@@ -5,7 +5,10 @@ mod redrive;
 use centaur_apis::{
     admin::admin_client::AdminClient,
     names::DEAD_LETTER_PREFIX,
-    store::{Delivery, DescribeGroupRequest, DescribeTopicRequest, ListTopicsRequest, ReadRequest},
+    store::{
+        Delivery, DescribeGroupRequest, DescribeTopicRequest, ListTopicsRequest, Place, ReadRequest, RedriveRequest,
+        redrive_result::Outcome,
+    },
     v2::{Message, SystemProperties},
 };
 use clap::{Args, Subcommand};
@@ -16,7 +19,7 @@ use tonic::{Code, transport::Channel};
 use crate::{
     admin::{self, Remote},
     exit::Failure,
-    output::{self, Table},
+    output::{self, Output, Table},
 };
 
 /// Bytes of messages in one answer.
@@ -41,6 +44,9 @@ enum Verb {
         /// Begin at this offset
         #[arg(long, default_value_t = 0, requires = "group")]
         offset: u64,
+        /// Without a group: begin after this one
+        #[arg(long, value_name = "GROUP", default_value = "", conflicts_with = "group")]
+        after: String,
         /// At most so many
         #[arg(long, default_value_t = 32)]
         limit: u32,
@@ -53,8 +59,8 @@ enum Verb {
 pub(crate) async fn run(command: Command) -> Result<(), Failure> {
     let remote = &command.remote;
     match command.verb {
-        Verb::List { group: None, limit, .. } => topics(remote, limit).await,
-        Verb::List { group: Some(group), offset, limit } => letters(remote, &group, offset, limit).await,
+        Verb::List { group: None, limit, after, .. } => topics(remote, &after, limit).await,
+        Verb::List { group: Some(group), offset, limit, .. } => letters(remote, &group, offset, limit).await,
         Verb::Redrive(arguments) => redrive::run(remote, arguments).await,
     }
 }
@@ -64,57 +70,68 @@ fn topic_of(group: &str) -> String {
     format!("{DEAD_LETTER_PREFIX}{group}")
 }
 
-/// Whether a group has a dead-letter topic: it comes into being with the first dead letter.
+/// Where the dead letters of a group end; `None`: it has no dead-letter topic, which comes into
+/// being with the first one.
 ///
 /// Errors: exit 3 for a group that has neither that topic nor anything else.
-async fn has_letters(client: &mut AdminClient<Channel>, group: &str) -> Result<bool, Failure> {
+async fn end_of_letters(client: &mut AdminClient<Channel>, group: &str) -> Result<Option<u64>, Failure> {
     match client.describe_topic(DescribeTopicRequest { name: topic_of(group) }).await {
-        Ok(_) => return Ok(true),
+        Ok(described) => {
+            let queues = described.into_inner().queues;
+            return Ok(Some(queues.first().map_or(0, |queue| queue.end)));
+        }
         Err(status) if status.code() == Code::NotFound => {}
         Err(status) => return Err(admin::failure(&status)),
     }
     let described = client.describe_group(DescribeGroupRequest { name: group.to_owned() }).await;
-    described.map(|_| false).map_err(|status| admin::failure(&status))
+    described.map(|_| None).map_err(|status| admin::failure(&status))
 }
 
-async fn topics(remote: &Remote, limit: u32) -> Result<(), Failure> {
+async fn topics(remote: &Remote, after: &str, limit: u32) -> Result<(), Failure> {
     let mut client = remote.connect().await?;
     let mut table = Table::new(&["GROUP", "MESSAGES", "NEWEST"]);
     let mut found = Vec::new();
-    let mut after = String::new();
-    loop {
-        let request = ListTopicsRequest { include_system: true, limit: 0, after };
+    // They stand together in the list of all topics. One more than wanted shows whether there is more.
+    let mut after = topic_of(after);
+    let wanted = limit as usize;
+    while found.len() <= wanted {
+        let request = ListTopicsRequest { include_system: true, limit: admin::page(wanted + 1 - found.len()), after };
         let page = client.list_topics(request).await.map_err(|status| admin::failure(&status))?.into_inner().topics;
-        let Some(last) = page.last().and_then(|summary| summary.topic.as_ref()) else { break };
-        after = last.name.clone();
-        found.extend(page.into_iter().filter_map(|summary| {
+        let dead = page.into_iter().map_while(|summary| {
             let group = summary.topic?.name.strip_prefix(DEAD_LETTER_PREFIX)?.to_owned();
             Some((group, summary.messages, summary.last_stored_ms))
-        }));
-        if found.len() >= limit as usize {
-            found.truncate(limit as usize);
-            break;
-        }
+        });
+        let before = found.len();
+        found.extend(dead);
+        let Some((last, ..)) = found.last().filter(|_| found.len() > before) else { break };
+        after = topic_of(last);
     }
+    let is_cut = found.len() > wanted;
+    found.truncate(wanted);
     for (group, messages, newest) in &found {
         table.row(vec![group.clone(), messages.to_string(), output::time(*newest)]);
     }
     let json = |(group, messages, newest): &(String, u64, u64)| json!({ "group": group, "topic": topic_of(group), "messages": messages, "newest": output::time_json(*newest) });
     let groups: Vec<Value> = found.iter().map(json).collect();
-    remote.output.print(&table, &json!({ "groups": groups }))
+    let next = found.last().filter(|_| is_cut).map(|(last, ..)| last.as_str()).unwrap_or_default();
+    remote.output.print(&table, &json!({ "groups": groups, "next": admin::next_json(next) }))?;
+    if !next.is_empty() && remote.output == Output::Table {
+        eprintln!("{wanted} groups shown, there are more; go on with --after {next}");
+    }
+    Ok(())
 }
 
 async fn letters(remote: &Remote, group: &str, offset: u64, limit: u32) -> Result<(), Failure> {
     let mut client = remote.connect().await?;
-    let mut table = Table::new(&["DIED", "OFFSET", "ID", "ORIGIN", "ATTEMPTS", "REASON", "SIZE"]);
+    let mut table = Table::new(&["DIED", "OFFSET", "ID", "ORIGIN", "ATTEMPTS", "REASON", "SIZE", "SENT-AGAIN"]);
     let (mut letters, mut next) = (Vec::new(), offset);
-    let any = has_letters(&mut client, group).await?;
-    while any && letters.len() < limit as usize {
-        let messages_max = limit - u32::try_from(letters.len()).unwrap_or(limit);
+    let end = end_of_letters(&mut client, group).await?.unwrap_or(0);
+    while next < end && letters.len() < limit as usize {
+        let wanted = limit - u32::try_from(letters.len()).unwrap_or(limit);
         let request = ReadRequest {
             topic: topic_of(group),
             offset: next,
-            messages_max,
+            messages_max: wanted.min(redrive::PAGE),
             bytes_max: PAGE_BYTES,
             ..Default::default()
         };
@@ -123,13 +140,34 @@ async fn letters(remote: &Remote, group: &str, offset: u64, limit: u32) -> Resul
             break;
         }
         next = page.next_offset;
-        letters.extend(page.messages.iter().map(Letter::read));
+        let sent_again = sent_again(&mut client, group, &page.messages).await?;
+        let read = page.messages.iter().zip(sent_again);
+        letters.extend(read.map(|(letter, sent_again)| Letter::read(letter, sent_again)));
     }
     for letter in &letters {
         table.row(letter.row());
     }
     let shown: Vec<Value> = letters.iter().map(Letter::json).collect();
-    remote.output.print(&table, &json!({ "group": group, "messages": shown, "next_offset": next }))
+    remote.output.print(&table, &json!({ "group": group, "messages": shown, "next_offset": next, "end": end }))?;
+    if next < end && remote.output == Output::Table {
+        eprintln!("{} shown, there are more; go on with --offset {next}", letters.len());
+    }
+    Ok(())
+}
+
+/// Which dead letters were sent to their topics again, in the same order.
+async fn sent_again(
+    client: &mut AdminClient<Channel>,
+    group: &str,
+    letters: &[Delivery],
+) -> Result<Vec<bool>, Failure> {
+    if letters.is_empty() {
+        return Ok(Vec::new());
+    }
+    let places = letters.iter().map(|letter| Place { queue: letter.queue, offset: letter.offset }).collect();
+    let request = RedriveRequest { group: group.to_owned(), places, dry_run: true };
+    let foreseen = client.redrive(request).await.map_err(|status| admin::failure(&status))?.into_inner().results;
+    Ok(foreseen.iter().map(|result| result.outcome() == Outcome::Already).collect())
 }
 
 /// What a dead letter says of itself.
@@ -141,10 +179,11 @@ struct Letter {
     attempts: String,
     reason: String,
     bytes: usize,
+    sent_again: bool,
 }
 
 impl Letter {
-    fn read(delivery: &Delivery) -> Self {
+    fn read(delivery: &Delivery, sent_again: bool) -> Self {
         let message = Message::decode(delivery.head.clone()).unwrap_or_default();
         let system = SystemProperties::decode(delivery.properties.clone()).unwrap_or_default();
         let property = |name: &str| message.user_properties.get(name).cloned().unwrap_or_default();
@@ -156,6 +195,7 @@ impl Letter {
             attempts: property("DLQ_ATTEMPTS"),
             reason: property("DLQ_REASON"),
             bytes: delivery.body.len(),
+            sent_again,
         }
     }
 
@@ -168,6 +208,7 @@ impl Letter {
             self.attempts.clone(),
             self.reason.clone(),
             self.bytes.to_string(),
+            if self.sent_again { "yes" } else { "no" }.to_owned(),
         ]
     }
 
@@ -180,6 +221,7 @@ impl Letter {
             "attempts": self.attempts,
             "reason": self.reason,
             "bytes": self.bytes,
+            "sent_again": self.sent_again,
         })
     }
 }

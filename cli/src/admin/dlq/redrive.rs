@@ -15,7 +15,7 @@ use serde_json::json;
 use tokio::time::{Instant, sleep_until};
 use tonic::transport::Channel;
 
-use super::{PAGE_BYTES, has_letters, topic_of};
+use super::{PAGE_BYTES, end_of_letters, topic_of};
 use crate::{
     admin::{self, Remote, times},
     exit::{Exit, Failure},
@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Dead letters of one call.
-const PAGE: u32 = 32;
+pub(super) const PAGE: u32 = 32;
 
 #[derive(Args, Debug)]
 pub(super) struct Arguments {
@@ -58,15 +58,18 @@ struct Tally {
     sent: u64,
     already: u64,
     refused: u64,
+    /// Ids that no dead letter of the group has.
+    absent: u64,
 }
 
 /// Sends dead letters again and says for each what came of it.
 pub(super) async fn run(remote: &Remote, arguments: Arguments) -> Result<(), Failure> {
     let client = remote.connect().await?;
     let mut run = Run { output: remote.output, client, tally: Tally::default(), next: Instant::now(), arguments };
+    let has_letters = end_of_letters(&mut run.client, &run.arguments.group).await?.is_some();
     if !run.arguments.ids.is_empty() {
-        run.by_id().await?;
-    } else if has_letters(&mut run.client, &run.arguments.group).await? {
+        run.by_id(has_letters).await?;
+    } else if has_letters {
         run.by_offset().await?;
     }
     run.finish()
@@ -82,34 +85,46 @@ struct Run {
 }
 
 impl Run {
-    async fn by_id(&mut self) -> Result<(), Failure> {
-        let mut places = Vec::new();
+    async fn by_id(&mut self, has_letters: bool) -> Result<(), Failure> {
         for id in self.arguments.ids.clone() {
-            let request = QueryMessagesRequest {
-                topic: topic_of(&self.arguments.group),
-                by: Some(By::MessageId(id.clone())),
-                limit: 0,
-            };
-            let found =
-                self.client.query_messages(request).await.map_err(|status| admin::failure(&status))?.into_inner();
-            let mut letters = found.messages.iter().filter(|letter| !letter.unplaced).peekable();
-            if letters.peek().is_none() {
-                let sentence = format!("group {} has no dead letter {id}", self.arguments.group);
-                return Err(Failure::new(Exit::NotFound, sentence).code("MESSAGE_NOT_FOUND"));
+            if !self.wants_more() {
+                break;
             }
-            places.extend(letters.map(|m| Place { queue: m.queue, offset: m.offset }));
-        }
-        for page in places.chunks(PAGE as usize) {
-            self.send(page.to_vec()).await?;
+            let mut places = if has_letters { self.places_of(&id).await? } else { Vec::new() };
+            if places.is_empty() {
+                self.tell_absent(&id)?;
+            }
+            // More than one, when it died more than once.
+            while !places.is_empty() && self.wants_more() {
+                let rest = places.split_off(places.len().min(self.page() as usize));
+                self.send(places).await?;
+                places = rest;
+            }
         }
         Ok(())
+    }
+
+    /// Where the dead letters with a message id are.
+    async fn places_of(&mut self, id: &str) -> Result<Vec<Place>, Failure> {
+        let request = QueryMessagesRequest {
+            topic: topic_of(&self.arguments.group),
+            by: Some(By::MessageId(id.to_owned())),
+            limit: 0,
+        };
+        let found = self.client.query_messages(request).await.map_err(|status| admin::failure(&status))?.into_inner();
+        let letters = found.messages.iter().filter(|letter| !letter.unplaced);
+        Ok(letters.map(|letter| Place { queue: letter.queue, offset: letter.offset }).collect())
+    }
+
+    fn wants_more(&self) -> bool {
+        self.arguments.limit.is_none_or(|limit| self.tally.sent < limit)
     }
 
     async fn by_offset(&mut self) -> Result<(), Failure> {
         let from = self.arguments.from.map_or(At::Earliest(true), At::FromMs);
         let mut offset = self.offset_of(from).await?;
         let end = self.offset_of(self.arguments.to.map_or(At::Latest(true), At::FromMs)).await?;
-        while offset < end && self.arguments.limit.is_none_or(|limit| self.tally.sent < limit) {
+        while offset < end && self.wants_more() {
             let request = ReadRequest {
                 topic: topic_of(&self.arguments.group),
                 offset,
@@ -192,16 +207,29 @@ impl Run {
         }
     }
 
+    fn tell_absent(&mut self, id: &str) -> Result<(), Failure> {
+        self.tally.absent += 1;
+        let sentence = format!("{id}  not found: group {} has no such dead letter", self.arguments.group);
+        self.output.done(&sentence, &json!({ "id": id, "outcome": "NOT_FOUND" }))
+    }
+
     fn finish(self) -> Result<(), Failure> {
-        let Tally { sent, already, refused } = self.tally;
+        let Tally { sent, already, refused, absent } = self.tally;
         let verb = if self.arguments.dry_run { "would be sent" } else { "sent" };
         if self.output == Output::Table {
-            eprintln!("{sent} {verb}, {already} sent before, {refused} refused");
+            let absent = if absent > 0 { format!(", {absent} not found") } else { String::new() };
+            eprintln!("{sent} {verb}, {already} sent before, {refused} refused{absent}");
         }
-        if refused == 0 {
-            return Ok(());
-        }
-        let (done, sentence) = (sent + already, format!("{refused} dead letters were refused"));
-        Err(Failure::new(if done > 0 { Exit::Partly } else { Exit::Precondition }, sentence))
+        let sentence = match (refused, absent) {
+            (0, 0) => return Ok(()),
+            (_, 0) => format!("{refused} dead letters were refused"),
+            (0, _) => format!("{absent} dead letters were not found"),
+            _ => format!("{refused} dead letters were refused and {absent} not found"),
+        };
+        Err(match (sent + already, refused) {
+            (0, 0) => Failure::new(Exit::NotFound, sentence).code("MESSAGE_NOT_FOUND"),
+            (0, _) => Failure::new(Exit::Precondition, sentence),
+            _ => Failure::new(Exit::Partly, sentence),
+        })
     }
 }

@@ -163,11 +163,14 @@ async fn describe(remote: &Remote, name: String) -> Result<(), Failure> {
     if remote.output == output::Output::Table {
         let consume = if group.consume_disabled { "disabled" } else { "enabled" };
         output::line(&format!(
-            "group     {}\norder     {}\nattempts  {}\nbackoff   {}\nconsume   {consume}\ncreated   {}\nclients   {}\n",
+            "group     {}\norder     {}\nattempts  {}\nexhausted {}\nbackoff   {}\nshared    {} %\n{}consume   {consume}\ncreated   {}\nclients   {}\n",
             group.name,
             order_word(&group),
             group.max_attempts,
+            exhausted_word(&group),
             backoff_word(&group),
+            group.shared_percent,
+            group.lite.as_ref().map(lite_line).unwrap_or_default(),
             output::time(group.created_ms),
             if answer.clients.is_empty() { "-".to_owned() } else { answer.clients.join(", ") },
         ))?;
@@ -220,7 +223,7 @@ fn group_json(group: &Group) -> Value {
         "max_attempts": group.max_attempts,
         "backoff": backoff_word(group),
         "consume": if group.consume_disabled { "disabled" } else { "enabled" },
-        "when_exhausted": if group.blocks_when_exhausted { "block" } else { "dead-letter" },
+        "when_exhausted": exhausted_word(group),
         "shared_percent": group.shared_percent,
         "lite": group.lite.as_ref().map(lite_json),
         "created": output::time_json(group.created_ms),
@@ -264,6 +267,25 @@ fn order_word(group: &Group) -> &'static str {
         (None, true) => "fifo",
         (None, false) => "concurrent",
     }
+}
+
+fn exhausted_word(group: &Group) -> &'static str {
+    if group.blocks_when_exhausted { "block" } else { "dead-letter" }
+}
+
+/// What a group does with lite topics, in one line.
+fn lite_line(lite: &Lite) -> String {
+    let flags = [
+        (lite.exclusive, "exclusive"),
+        (lite.wildcard, "wildcard"),
+        (lite.reset_when_moved, "reset when moved"),
+        (lite.reset_when_left, "reset when left"),
+    ];
+    let flags: Vec<_> = flags.iter().filter(|(is_set, _)| *is_set).map(|(_, name)| *name).collect();
+    let quota =
+        if lite.client_quota == 0 { "default quota".to_owned() } else { format!("quota {}", lite.client_quota) };
+    let all = [&[lite.topic.as_str(), &quota][..], &flags].concat();
+    format!("lite      {}\n", all.join(", "))
 }
 
 fn backoff_word(group: &Group) -> String {

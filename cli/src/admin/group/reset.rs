@@ -62,7 +62,8 @@ pub(super) async fn run(remote: &Remote, arguments: Arguments) -> Result<(), Fai
     if dry_run {
         return print(remote, &foreseen.queues, false);
     }
-    let (again, skipped) = foreseen.queues.iter().map(distance).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    let (again, skipped) =
+        foreseen.queues.iter().fold((0, 0), |(again, skipped), one| (again + one.again, skipped + one.skipped));
     let question = format!("Reset group {group}: {again} messages come again, {skipped} are skipped?");
     admin::confirm(&question, yes)?;
     let request = ResetGroupRequest { dry_run: false, ..request };
@@ -73,29 +74,23 @@ pub(super) async fn run(remote: &Remote, arguments: Arguments) -> Result<(), Fai
 fn print(remote: &Remote, queues: &[ResetQueue], done: bool) -> Result<(), Failure> {
     let mut table = Table::new(&["TOPIC", "QUEUE", "BEFORE", "AFTER", "AGAIN", "SKIPPED", "IN-HAND"]);
     for queue in queues {
-        let (again, skipped) = distance(queue);
-        let numbers = [queue.before, queue.after, again, skipped, queue.released].map(|number| number.to_string());
+        let numbers =
+            [queue.before, queue.after, queue.again, queue.skipped, queue.released].map(|number| number.to_string());
         table.row([queue.topic.clone(), queue.queue.to_string()].into_iter().chain(numbers).collect());
     }
     let json = |queue: &ResetQueue| {
-        let (again, skipped) = distance(queue);
         json!({
             "topic": queue.topic,
             "queue": queue.queue,
             "before": queue.before,
             "after": queue.after,
-            "again": again,
-            "skipped": skipped,
+            "again": queue.again,
+            "skipped": queue.skipped,
             "in_hand": queue.released,
         })
     };
     let queues: Vec<Value> = queues.iter().map(json).collect();
     remote.output.print(&table, &json!({ "done": done, "queues": queues }))
-}
-
-/// How many messages come again, and how many are skipped.
-fn distance(queue: &ResetQueue) -> (u64, u64) {
-    (queue.before.saturating_sub(queue.after), queue.after.saturating_sub(queue.before))
 }
 
 fn place(text: &str) -> Result<Place, String> {

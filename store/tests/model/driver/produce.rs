@@ -121,7 +121,7 @@ impl Driver {
     }
 
     pub(super) async fn list_scheduled(&mut self, topic: Option<&str>, limit: u32) {
-        let request = ListScheduledRequest { topic: topic.unwrap_or_default().to_owned(), limit };
+        let request = ListScheduledRequest { topic: topic.unwrap_or_default().to_owned(), limit, ..Default::default() };
         let answer = self.client.list_scheduled(request).await.map_err(|status| reason(&status));
         if topic.is_some_and(|topic| !self.model.topics.contains_key(topic)) {
             assert_eq!(answer.map(drop), Err(Reason::TopicNotFound));
@@ -201,7 +201,12 @@ impl Driver {
     }
 
     pub(super) async fn list_transactions(&mut self, topic: Option<&str>, discarded_only: bool, limit: u32) {
-        let request = ListTransactionsRequest { topic: topic.unwrap_or_default().to_owned(), discarded_only, limit };
+        let request = ListTransactionsRequest {
+            topic: topic.unwrap_or_default().to_owned(),
+            discarded_only,
+            limit,
+            ..Default::default()
+        };
         let answer = self.client.list_transactions(request).await.map_err(|status| reason(&status));
         if topic.is_some_and(|topic| !self.model.topics.contains_key(topic)) {
             assert_eq!(answer.map(drop), Err(Reason::TopicNotFound));

@@ -65,9 +65,21 @@ impl Reference {
                     continue;
                 }
                 let after = reset.target.place_in(queue, reset.strict)?;
-                let cursor = subscription.map(|subscription| &subscription.cursors[number as usize]);
-                let (before, released) = cursor.map_or((0, 0), |cursor| (cursor.floor(), cursor.rows.len() as u64));
-                moves.push(ResetQueue { topic: topic.clone(), queue: number, before, after, released });
+                let cursor = subscription.map(|subscription| subscription.cursors[number as usize].clone());
+                let cursor = cursor.unwrap_or_default();
+                let in_hand = cursor.rows.values().filter(|row| row.deliveries > 0 && !row.backing_off);
+                // One by one: of each message, whether it is handed out, and whether it is finished.
+                let is_open = |offset: &u64| *offset >= cursor.fetch || cursor.rows.contains_key(offset);
+                let pinned = cursor.rows.range(..queue.start).count() as u64;
+                moves.push(ResetQueue {
+                    topic: topic.clone(),
+                    queue: number,
+                    before: cursor.floor().max(queue.start),
+                    after,
+                    released: in_hand.filter(|row| row.visible_at_ms > self.now_ms).count() as u64,
+                    again: (after..cursor.fetch).count() as u64,
+                    skipped: pinned + (queue.start..after).filter(is_open).count() as u64,
+                });
             }
         }
         Some(moves)
