@@ -15,6 +15,8 @@ use crate::{config::Flush, metrics, state::pop::Reader};
 const SESSION_MS: u64 = 60_000;
 /// How often clients are looked through.
 const SESSION_CHECK_MS: u64 = 1_000;
+/// Messages that missed clients let go of in one turn, those of the last client aside.
+const MISSED_ROWS_MAX: u64 = 20_000;
 /// How long written data may stay without a sync when `flush` is `async`.
 const SYNC_MS: u64 = 500;
 /// How much of it there may be.
@@ -125,10 +127,16 @@ impl Machine {
             .sessions()
             .filter(|session| now_ms - *seen.entry(*session).or_insert(now_ms) > SESSION_MS)
             .collect();
+        let mut rows = 0;
         for session in missed {
             if self.check_alive().is_err() {
                 return;
             }
+            if rows >= MISSED_ROWS_MAX {
+                self.upkeep.sessions_ms = now_ms; // the others have the next turn
+                break;
+            }
+            rows += self.state.pop.rows_held(session);
             self.seen.remove(&session);
             self.commit(Event::SessionEnded(SessionEnded { session, visible_at_ms: self.now_ms, group: 0 }));
             tracing::info!(session, "client was not heard from; its messages are visible again");
