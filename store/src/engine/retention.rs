@@ -33,8 +33,10 @@ const QUEUE_START_BYTES: usize = 26;
 /// A message that a group has not finished is dead-lettered so long after its retention ended, the
 /// group's pauses between deliveries aside.
 const ROW_GRACE_MS: u64 = 24 * 3_600_000;
-/// Messages dead-lettered for their age in one turn.
+/// Messages dead-lettered for their age in one turn; more have another one soon.
 const BURIED_MAX: usize = 32;
+/// Messages tried for that, should some of them not be readable.
+const AGED_MAX: usize = 1024;
 /// Segments looked at in one turn, and the time between two turns, which others have.
 const LOOKS_MAX: usize = 16;
 const PAUSE_MS: u64 = 100;
@@ -276,18 +278,28 @@ impl Machine {
             looks += 1;
             let age_ms = self.now_ms.saturating_sub(segment.last_store_ms);
             look.thin_ms = self.now_ms + (age_ms / AGE_PART).clamp(LOOK_MS_MIN, LOOK_MS_MAX);
+            if self.bury_aged(&segment) > 0 {
+                // There may be more, and what was moved is not on disk yet: the rest of the look has
+                // its turn when nothing is left to be moved.
+                self.look_at_once_more(segment.base);
+                return;
+            }
             // Most segments are told by counting; reading their entries takes a while, and what else
             // is due has another turn.
             let needed = match self.is_mostly_needed(&segment) {
-                Ok(true) => None,
-                Ok(false) => Some(self.needed(&segment)),
-                Err(error) => Some(Err(error)),
+                Ok(true) => continue,
+                Ok(false) => self.needed(&segment),
+                Err(error) => Err(error),
             };
-            self.bury_aged(&segment);
-            if let Some(needed) = needed {
-                self.retention.due_ms = self.now_ms + PAUSE_MS;
-                return self.thin_to(&segment, needed);
-            }
+            self.retention.due_ms = self.now_ms + PAUSE_MS;
+            return self.thin_to(&segment, needed);
+        }
+    }
+
+    fn look_at_once_more(&mut self, base: Lsn) {
+        self.retention.due_ms = self.now_ms + PAUSE_MS;
+        if let Some(look) = self.retention.looks.get_mut(&base) {
+            look.thin_ms = self.now_ms;
         }
     }
 
@@ -406,8 +418,8 @@ impl Machine {
     }
 
     /// Moves messages to the dead-letter topics that are in no queue any more and that their groups
-    /// had every chance to finish.
-    fn bury_aged(&mut self, segment: &SegmentInfo) {
+    /// had every chance to finish; says how many.
+    fn bury_aged(&mut self, segment: &SegmentInfo) -> usize {
         let mut aged = Vec::new();
         for (reader, queue, offset) in self.unfinished_before_starts() {
             let key = QueueKey { topic: reader.topic, queue };
@@ -420,14 +432,13 @@ impl Machine {
             if is_here && is_free && entry.stored_ms.saturating_add(span_ms) < self.now_ms {
                 aged.push(Lease { reader, queue, offset });
             }
-            if aged.len() == BURIED_MAX {
+            if aged.len() == AGED_MAX {
                 break;
             }
         }
-        for lease in aged {
-            // One that cannot be moved now has its turn at the next look.
-            let _ = self.check_space().and_then(|()| self.bury(lease, Cause::Aged));
-        }
+        // One that cannot be moved now has its turn at a later look.
+        let mut bury = |lease: &Lease| self.check_space().and_then(|()| self.bury(*lease, Cause::Aged)).is_ok();
+        aged.iter().filter(|lease| bury(lease)).take(BURIED_MAX).count()
     }
 
     /// The pauses of a group between the deliveries of one message, all of them together, ms.

@@ -1,0 +1,138 @@
+//! What retention takes, when, and what becomes of messages that somebody still had.
+
+mod harness;
+
+use std::{fs, path::PathBuf};
+
+use centaur_apis::store::{
+    AppendRequest, Batch, DescribeRequest, DescribeTopicRequest, NewMessage, PopRequest, PutTopicRequest, QueueState,
+};
+use centaur_store::{Config, Flush, Store};
+use harness::{Client, Hands, Medium, UNLIMITED, create_topic, message, pop};
+use tempfile::TempDir;
+
+const TOPIC: &str = "orders";
+const FILLER: &str = "filler";
+const GROUP: &str = "workers";
+const GRAVE: &str = "%DLQ%workers";
+const MINUTE_MS: u64 = 60_000;
+const HOUR_MS: u64 = 60 * MINUTE_MS;
+/// Turns that the store is given for what it does in the background.
+const PATIENCE: usize = 2_000;
+
+struct Bench {
+    dir: TempDir,
+    hands: Hands,
+    _store: Store,
+    client: Client,
+}
+
+impl Bench {
+    async fn new(config: Config) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let config = Config { data_dir: dir.path().into(), segment_bytes: 1 << 20, flush: Flush::Async, ..config };
+        let hands = Hands::default();
+        let (store, mut client) = harness::open(&config, &hands, &Medium::Real).expect("opens");
+        for topic in [TOPIC, FILLER] {
+            create_topic(&mut client, topic, 1).await.expect("made");
+        }
+        Self { dir, hands, _store: store, client }
+    }
+
+    async fn keep_for(&mut self, topic: &str, retention_ms: u64) {
+        let request = PutTopicRequest { name: topic.into(), retention_ms: Some(retention_ms), ..Default::default() };
+        self.client.put_topic(request).await.expect("set");
+    }
+
+    async fn send(&mut self, topic: &str, messages: usize, bytes: usize) {
+        let messages = (0..messages)
+            .map(|n| NewMessage { queue: 0, ..message(topic, &n.to_string(), None, &[], vec![1; bytes]) })
+            .collect();
+        let request = AppendRequest { batches: vec![Batch { topic: topic.to_owned(), messages }] };
+        let answer = self.client.append(request).await.expect("sent").into_inner();
+        assert!(answer.results.iter().all(|result| result.error.is_none()));
+    }
+
+    /// Files of the log with that ending.
+    fn files(&self, ending: &str) -> Vec<PathBuf> {
+        let files = fs::read_dir(self.dir.path().join("log")).expect("listed").map(|file| file.expect("listed").path());
+        files.filter(|path| path.extension().is_some_and(|found| found == ending)).collect()
+    }
+
+    /// Sends what is of no use until so many segments more are sealed.
+    async fn fill(&mut self, segments: usize) {
+        let newest = |bench: &Self| bench.files("seg").into_iter().max();
+        for _ in 0..segments {
+            let before = newest(self);
+            while newest(self) == before {
+                self.send(FILLER, 1, 32 << 10).await;
+            }
+        }
+    }
+
+    /// Lets time go by, and the store do what that brings.
+    async fn pass(&mut self, ms: u64) {
+        self.hands.pass(ms);
+        for _ in 0..2 {
+            self.client.describe(DescribeRequest {}).await.expect("described");
+        }
+    }
+
+    async fn queue(&mut self, topic: &str) -> QueueState {
+        let request = DescribeTopicRequest { name: topic.to_owned() };
+        let described = self.client.describe_topic(request).await;
+        described.map(|described| described.into_inner().queues[0]).unwrap_or_default()
+    }
+}
+
+#[tokio::test]
+async fn what_nobody_finished_for_too_long_is_dead_lettered_without_a_pause() {
+    let mut bench = Bench::new(Config::default()).await;
+    bench.keep_for(TOPIC, HOUR_MS).await;
+    bench.send(TOPIC, 200, 10).await;
+    while !pop(&mut bench.client, GROUP, TOPIC, 256).await.expect("answered").is_empty() {}
+    bench.fill(3).await;
+    bench.hands.pass(60 * HOUR_MS);
+    for _ in 0..PATIENCE {
+        if bench.queue(GRAVE).await.end > 0 {
+            break;
+        }
+        bench.pass(10_000).await;
+    }
+    assert!((1..200).contains(&bench.queue(GRAVE).await.end));
+    for _ in 0..20 {
+        bench.pass(100).await;
+    }
+    assert_eq!(bench.queue(GRAVE).await.end, 200);
+    assert!(pop(&mut bench.client, GROUP, TOPIC, 256).await.expect("answered").is_empty());
+}
+
+#[tokio::test]
+async fn what_missed_clients_had_is_given_to_others_however_many_they_were() {
+    let mut bench = Bench::new(Config::default()).await;
+    let clients = 100;
+    for _ in 0..clients {
+        bench.send(TOPIC, 256, 1).await;
+    }
+    let ask = |client: String| PopRequest {
+        group: GROUP.to_owned(),
+        topic: TOPIC.to_owned(),
+        client,
+        messages_max: 256,
+        bytes_max: UNLIMITED,
+        session_bound: true,
+        create_group: true,
+        ..Default::default()
+    };
+    for client in 0..clients {
+        let taken = bench.client.pop(ask(client.to_string())).await.expect("answered").into_inner().deliveries;
+        assert_eq!(taken.len(), 256);
+    }
+    bench.pass(59_000).await;
+    assert!(bench.client.pop(ask("late".into())).await.expect("answered").into_inner().deliveries.is_empty());
+    bench.pass(2_000).await;
+    for _ in 0..clients {
+        let taken = bench.client.pop(ask("late".into())).await.expect("answered").into_inner().deliveries;
+        assert!(taken.len() == 256 && taken.iter().all(|delivery| delivery.attempt == 2));
+    }
+}
