@@ -8,7 +8,7 @@ use centaur_apis::{
     store::Error,
 };
 
-use super::{Granted, Machine};
+use super::{Granted, Machine, transact::Checking};
 use crate::{config::Flush, metrics, state::pop::Reader};
 
 /// A client not heard from for this long is gone: six heartbeats of most clients.
@@ -31,6 +31,7 @@ const IDLE_MS: u64 = 10_000;
 pub struct Schedule {
     sessions_ms: u64,
     sync_ms: u64,
+    pub(super) checking: Checking,
 }
 
 impl Machine {
@@ -49,6 +50,7 @@ impl Machine {
             (self.state.pop.sessions().next().is_some()).then_some(self.upkeep.sessions_ms),
             unsynced.then_some(self.upkeep.sync_ms),
             self.next_dropped_ms(),
+            Some(self.upkeep.checking.due_ms),
             self.upcoming.next_ms(),
             Some(self.retention.due_ms),
             self.lite_due_ms(),
@@ -80,6 +82,7 @@ impl Machine {
         }
         self.keep_lite();
         self.expire_polls();
+        self.discard_aged();
         self.drop_discarded();
         if self.now_ms >= self.upkeep.sessions_ms {
             self.upkeep.sessions_ms = self.now_ms + SESSION_CHECK_MS;
