@@ -59,6 +59,12 @@ impl Bench {
         files.filter(|path| path.extension().is_some_and(|found| found == ending)).collect()
     }
 
+    fn all_files(&self) -> Vec<PathBuf> {
+        let mut all = ["seg", "thin", "idx"].map(|ending| self.files(ending)).concat();
+        all.sort_unstable();
+        all
+    }
+
     /// Sends what is of no use until so many segments more are sealed.
     async fn fill(&mut self, segments: usize) {
         let newest = |bench: &Self| bench.files("seg").into_iter().max();
@@ -135,4 +141,54 @@ async fn what_missed_clients_had_is_given_to_others_however_many_they_were() {
         let taken = bench.client.pop(ask("late".into())).await.expect("answered").into_inner().deliveries;
         assert!(taken.len() == 256 && taken.iter().all(|delivery| delivery.attempt == 2));
     }
+}
+
+#[tokio::test]
+async fn a_small_store_loses_what_is_too_old_also_when_nothing_comes_any_more() {
+    let mut bench = Bench::new(Config { retention_ms: 4 * HOUR_MS, ..Config::default() }).await;
+    bench.send(TOPIC, 10, 10).await;
+    bench.pass(HOUR_MS).await;
+    assert_eq!(bench.files("seg").len(), 1);
+    bench.pass(11_000).await;
+    bench.send(TOPIC, 10, 10).await;
+    assert_eq!(bench.files("seg").len(), 2);
+    bench.pass(3 * HOUR_MS - 11_000).await;
+    assert_eq!(bench.queue(TOPIC).await.start, 0);
+    bench.pass(11_000).await;
+    let QueueState { start, end, .. } = bench.queue(TOPIC).await;
+    assert_eq!((start, end), (10, 20));
+    // Nothing more is sent: the rest goes as well, and in the end there is nothing left to do.
+    let mut files = Vec::new();
+    for hour in 0..100 {
+        for _ in 0..20 {
+            bench.pass(HOUR_MS / 20).await;
+        }
+        if hour == 60 {
+            files = bench.all_files();
+        }
+    }
+    assert_eq!(bench.queue(TOPIC).await.start, 20);
+    assert!(bench.files("seg").len() <= 2 && bench.files("thin").is_empty(), "{:?}", bench.all_files());
+    assert_eq!(bench.all_files(), files);
+}
+
+#[tokio::test]
+async fn a_segment_that_was_sealed_early_does_not_keep_its_empty_file() {
+    let mut bench = Bench::new(Config { retention_ms: 72 * HOUR_MS, ..Config::default() }).await;
+    bench.keep_for(FILLER, 4 * HOUR_MS).await;
+    for _ in 0..4 {
+        bench.send(TOPIC, 10, 10).await;
+        bench.pass(HOUR_MS + 1).await;
+        bench.pass(10_000).await;
+    }
+    bench.send(TOPIC, 10, 10).await;
+    for _ in 0..PATIENCE {
+        if bench.files("thin").len() == 2 {
+            break;
+        }
+        bench.pass(10).await;
+    }
+    assert!(bench.files("thin").len() >= 2, "{:?}", bench.all_files());
+    let taken = pop(&mut bench.client, GROUP, TOPIC, 256).await.expect("answered");
+    assert_eq!(taken.len(), 50);
 }

@@ -41,6 +41,12 @@ const AGED_MAX: usize = 1024;
 const LOOKS_MAX: usize = 16;
 const PAUSE_MS: u64 = 100;
 
+/// The open segment is sealed when its first message is older than this part of the shortest time
+/// that messages are kept: they go only with their whole segment. The time is no shorter than the
+/// other, for each segment costs a file and a snapshot.
+const ROLL_PART: u64 = 4;
+const ROLL_MS_MIN: u64 = 15 * 60_000;
+
 /// Records by place, with their lengths.
 type Records = BTreeMap<Lsn, u32>;
 
@@ -98,6 +104,7 @@ impl Machine {
     pub(super) fn keep_retention(&mut self) {
         let hurry = self.log.stage() != DiskStage::Ok;
         self.retention.due_ms = self.now_ms + if hurry { HURRY_MS } else { CHECK_MS };
+        self.roll_in_time();
         self.expire_queues();
         self.remove_unneeded();
         if self.retention.thinning.is_none() {
@@ -107,13 +114,37 @@ impl Machine {
         self.retention.looks.retain(|base, _| *base >= oldest);
     }
 
+    /// Begins another segment when the open one has been open for so long that its messages would
+    /// be kept much too long with it.
+    fn roll_in_time(&mut self) {
+        let spans = self.state.topics.retentions().chain([self.config.retention_ms]);
+        let span_ms = (spans.min().unwrap_or(u64::MAX) / ROLL_PART).max(ROLL_MS_MIN);
+        let is_old =
+            |open: &SegmentInfo| open.base < open.end && open.first_store_ms.saturating_add(span_ms) < self.now_ms;
+        let is_due = self.log.segments().last().is_some_and(is_old);
+        if is_due && self.log.stage() == DiskStage::Ok && self.has_messages_that_stay() {
+            self.write_block();
+            self.roll(true);
+        }
+    }
+
+    /// Whether there are messages that retention cannot remove yet. Sealing a segment without any
+    /// would go on for ever, for removing one leaves a record.
+    fn has_messages_that_stay(&self) -> bool {
+        let finished = self.finished_segments().len();
+        self.state.index.open_bytes() > 0
+            || self.log.segments()[finished..].iter().any(|one| !self.state.index.stretches_in(one.base).is_empty())
+    }
+
     /// Moves the starts of queues behind messages that are older than their topics keep them, or
     /// that the log has no room for.
     fn expire_queues(&mut self) {
         let mut left = self.log.segments().iter().map(size).sum::<u64>();
         let mut looks = 0;
-        for segment in self.finished_segments() {
-            let is_forced = self.config.retention_bytes.is_some_and(|max| left > max);
+        let finished = self.finished_segments().len();
+        for (at, segment) in self.log.segments().into_iter().filter(|segment| segment.sealed).enumerate() {
+            // A segment that a start may read again frees nothing yet.
+            let is_forced = at < finished && self.config.retention_bytes.is_some_and(|max| left > max);
             left -= size(&segment);
             let look = self.retention.looks.get(&segment.base).copied().unwrap_or_default();
             if look.expiry_ms > self.now_ms && (look.was_forced || !is_forced) {
@@ -305,13 +336,16 @@ impl Machine {
 
     /// Whether a segment holds mostly what is needed, as far as counting tells.
     fn is_mostly_needed(&self, segment: &SegmentInfo) -> Result<bool, RunError> {
+        if size(segment) * 2 <= segment.bytes_on_disk {
+            return Ok(false); // it was sealed early: most of its file is empty
+        }
         let Share { queued, entries, waiting, timers } = self.share(segment)?;
         let known = self.retention.looks.get(&segment.base).filter(|look| segment.thinned && look.records > 0);
         let total = known.map_or(entries + timers, |look| look.records);
         Ok((queued + waiting) * 2 > total)
     }
 
-    /// Has a segment rewritten with what is needed, if that is at most half of it.
+    /// Has a segment rewritten with what is needed, if that is at most half of its file.
     fn thin_to(&mut self, segment: &SegmentInfo, needed: Result<Needed, RunError>) {
         let Needed { records, bytes } = match needed {
             Ok(needed) => needed,
@@ -323,7 +357,7 @@ impl Machine {
         if let Some(look) = self.retention.looks.get_mut(&segment.base) {
             look.records = records.len() as u64;
         }
-        if log::thinned_bytes(records.len() as u64, bytes) * 2 <= size(segment) {
+        if log::thinned_bytes(records.len() as u64, bytes) * 2 <= segment.bytes_on_disk {
             tracing::info!(base_lsn = segment.base.0, records = records.len(), "segment is being thinned");
             self.retention.thinning = Some(segment.base);
             self.housekeeper.thin(self.reader.clone(), Thinning { base: segment.base, live: records });
