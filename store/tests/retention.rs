@@ -5,10 +5,11 @@ mod harness;
 use std::{fs, path::PathBuf};
 
 use centaur_apis::store::{
-    AppendRequest, Batch, DescribeRequest, DescribeTopicRequest, NewMessage, PopRequest, PutTopicRequest, QueueState,
+    AppendRequest, Batch, DescribeGroupRequest, DescribeRequest, DescribeTopicRequest, NewMessage, PopRequest,
+    PutTopicRequest, QueueState,
 };
 use centaur_store::{Config, Flush, Store};
-use harness::{Client, Hands, Medium, UNLIMITED, create_topic, message, pop};
+use harness::{Client, Hands, Medium, START_MS, UNLIMITED, create_topic, message, pop, send};
 use tempfile::TempDir;
 
 const TOPIC: &str = "orders";
@@ -22,8 +23,9 @@ const PATIENCE: usize = 2_000;
 
 struct Bench {
     dir: TempDir,
+    config: Config,
     hands: Hands,
-    _store: Store,
+    store: Option<Store>,
     client: Client,
 }
 
@@ -36,7 +38,14 @@ impl Bench {
         for topic in [TOPIC, FILLER] {
             create_topic(&mut client, topic, 1).await.expect("made");
         }
-        Self { dir, hands, _store: store, client }
+        Self { dir, config, hands, store: Some(store), client }
+    }
+
+    async fn reopen(&mut self) {
+        let store = self.store.take().expect("open");
+        tokio::task::spawn_blocking(|| store.close()).await.expect("joined").expect("closed");
+        let (store, client) = harness::open(&self.config, &self.hands, &Medium::Real).expect("opens");
+        (self.store, self.client) = (Some(store), client);
     }
 
     async fn keep_for(&mut self, topic: &str, retention_ms: u64) {
@@ -191,4 +200,61 @@ async fn a_segment_that_was_sealed_early_does_not_keep_its_empty_file() {
     assert!(bench.files("thin").len() >= 2, "{:?}", bench.all_files());
     let taken = pop(&mut bench.client, GROUP, TOPIC, 256).await.expect("answered");
     assert_eq!(taken.len(), 50);
+}
+
+#[tokio::test]
+async fn each_group_is_told_what_it_never_had() {
+    let mut bench = Bench::new(Config { retention_ms: 4 * HOUR_MS, ..Config::default() }).await;
+    bench.send(TOPIC, 10, 10).await;
+    for (group, messages) in [("one", 10), ("two", 4)] {
+        assert_eq!(pop(&mut bench.client, group, TOPIC, messages).await.expect("answered").len(), messages as usize);
+    }
+    for _ in 0..3 {
+        bench.pass(2 * HOUR_MS).await;
+    }
+    assert_eq!(bench.queue(TOPIC).await.start, 10);
+    for reopened in [false, true] {
+        if reopened {
+            bench.reopen().await;
+        }
+        for (group, expired) in [("one", 0), ("two", 6)] {
+            let request = DescribeGroupRequest { name: group.to_owned() };
+            let described = bench.client.describe_group(request).await.expect("described").into_inner();
+            assert_eq!(described.topics[0].expired_unconsumed, expired, "{group}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_group_has_in_hand_is_kept_for_it_wherever_it_lies() {
+    let mut bench = Bench::new(Config { retention_ms: 4 * HOUR_MS, ..Config::default() }).await;
+    let scheduled = NewMessage { due_ms: START_MS + MINUTE_MS, ..message(TOPIC, "late", None, &[], b"late".to_vec()) };
+    send(&mut bench.client, TOPIC, 0, scheduled).await.expect("sent");
+    send(&mut bench.client, TOPIC, 0, message(TOPIC, "direct", None, &[], b"direct".to_vec())).await.expect("sent");
+    bench.fill(1).await;
+    bench.pass(MINUTE_MS).await;
+    let ask = PopRequest {
+        group: GROUP.to_owned(),
+        topic: TOPIC.to_owned(),
+        messages_max: 32,
+        bytes_max: UNLIMITED,
+        invisible_ms: 24 * HOUR_MS,
+        create_group: true,
+        ..Default::default()
+    };
+    assert_eq!(bench.client.pop(ask.clone()).await.expect("answered").into_inner().deliveries.len(), 2);
+    bench.fill(3).await;
+    for _ in 0..PATIENCE {
+        if bench.files("thin").len() >= 2 && bench.queue(TOPIC).await.start == 2 {
+            break;
+        }
+        bench.pass(10_000).await;
+    }
+    bench.reopen().await;
+    bench.pass(24 * HOUR_MS).await;
+    let again = bench.client.pop(ask).await.expect("answered").into_inner().deliveries;
+    let mut bodies: Vec<&[u8]> = again.iter().map(|delivery| delivery.body.as_ref()).collect();
+    bodies.sort_unstable();
+    assert_eq!(bodies, [&b"direct"[..], b"late"]);
+    assert_eq!(bench.queue(TOPIC).await.start, 2);
 }

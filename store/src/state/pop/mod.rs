@@ -274,12 +274,14 @@ impl Pop {
     pub fn retire(&mut self, topic: u32, queue: u32, start: u64, groups: &BTreeSet<u32>) -> u64 {
         let mut unconsumed = 0;
         for &group in groups {
-            if let Some(cursor) = self.cursor_mut(Reader { group, topic }, queue)
-                && cursor.fetch < start
-            {
-                unconsumed += start - cursor.fetch;
-                cursor.fetch = start;
-            }
+            let Some(subscription) = self.subscriptions.get_mut(&Reader { group, topic }) else { continue };
+            let Some(cursor) = subscription.cursors.get_mut(queue).filter(|cursor| cursor.fetch < start) else {
+                continue;
+            };
+            let lost = start - cursor.fetch;
+            cursor.fetch = start;
+            subscription.expired_unconsumed += lost;
+            unconsumed += lost;
         }
         unconsumed
     }

@@ -31,6 +31,8 @@ pub struct Subscription {
     pub cursors: Cursors,
     /// Whether the group was ever put at a position in this topic.
     pub started: bool,
+    /// Messages that retention took before the group had them.
+    pub expired_unconsumed: u64,
     pub turn: Turn,
     rules: Rules,
     rows: usize,
@@ -69,6 +71,7 @@ impl Subscription {
         Self {
             cursors,
             started: false,
+            expired_unconsumed: 0,
             turn: Turn::default(),
             rules,
             rows: 0,
