@@ -109,8 +109,7 @@ impl Machine {
     /// Begins another segment when the open one has been open for so long that its messages would
     /// be kept much too long with it.
     fn roll_in_time(&mut self) {
-        let spans = self.state.topics.retentions().chain([self.config.retention_ms]);
-        let span_ms = (spans.min().unwrap_or(u64::MAX) / ROLL_PART).max(ROLL_MS_MIN);
+        let span_ms = (self.shortest_retention() / ROLL_PART).max(ROLL_MS_MIN);
         let is_old =
             |open: &SegmentInfo| open.base < open.end && open.first_store_ms.saturating_add(span_ms) < self.now_ms;
         let is_due = self.log.segments().last().is_some_and(is_old);
@@ -198,6 +197,11 @@ impl Machine {
     fn retention_of(&self, topic: u32) -> u64 {
         let own = self.state.topics.get(topic).map_or(0, |topic| topic.settings.retention_ms);
         if own == 0 { self.config.retention_ms } else { own }
+    }
+
+    /// The shortest time that any messages are kept, ms.
+    fn shortest_retention(&self) -> u64 {
+        self.state.topics.retentions().fold(self.config.retention_ms, u64::min)
     }
 
     /// Removes the oldest segments as long as nothing in them is needed.
@@ -325,8 +329,8 @@ impl Machine {
 
     /// Whether a segment holds mostly what is needed, as far as counting tells.
     fn is_mostly_needed(&self, segment: &SegmentInfo, stretches: &[Stretch]) -> Result<bool, RunError> {
-        if size(segment) * 2 <= segment.bytes_on_disk {
-            return Ok(false); // it was sealed early: most of its file is empty
+        if size(segment) * 2 <= self.taken_by(segment) {
+            return Ok(false); // it was sealed early
         }
         let Share { queued, entries, waiting, timers } = self.share(segment, stretches)?;
         let known = self.retention.looks.get(&segment.base).filter(|look| segment.thinned && look.records > 0);
@@ -345,12 +349,19 @@ impl Machine {
         let Some(at) = segments.iter().position(|segment| segment.base == base) else { return };
         let Needed { records, bytes } = needed;
         let is_going = at == 0 && records.is_empty();
-        let is_smaller = log::thinned_bytes(records.len() as u64, bytes) * 2 <= segments[at].bytes_on_disk;
+        let is_smaller = log::thinned_bytes(records.len() as u64, bytes) * 2 <= self.taken_by(&segments[at]);
         if is_smaller && !is_going {
             tracing::info!(base_lsn = base.0, records = records.len(), "segment is being thinned");
             self.retention.busy_with = Some(base);
             self.housekeeper.thin(self.reader.clone(), Thinning { base, live: records });
         }
+    }
+
+    /// Bytes that a segment takes. The empty part of its file counts when not all in it is young: until
+    /// then it stays whole, for state can be made from it again.
+    fn taken_by(&self, segment: &SegmentInfo) -> u64 {
+        let is_young = segment.last_store_ms.saturating_add(self.shortest_retention()) >= self.now_ms;
+        if is_young { size(segment) } else { segment.bytes_on_disk }
     }
 
     fn note_needed(&mut self, base: Lsn, needed: &Needed) {
