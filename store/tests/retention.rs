@@ -2,7 +2,11 @@
 
 mod harness;
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use centaur_apis::store::{
     AppendRequest, Batch, DescribeGroupRequest, DescribeRequest, DescribeTopicRequest, NewMessage, PopRequest,
@@ -18,8 +22,8 @@ const GROUP: &str = "workers";
 const GRAVE: &str = "%DLQ%workers";
 const MINUTE_MS: u64 = 60_000;
 const HOUR_MS: u64 = 60 * MINUTE_MS;
-/// Turns that the store is given for what it does in the background.
-const PATIENCE: usize = 2_000;
+/// Longest wait for what the store does in the background.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 struct Bench {
     dir: TempDir,
@@ -65,13 +69,13 @@ impl Bench {
     /// Files of the log with that ending.
     fn files(&self, ending: &str) -> Vec<PathBuf> {
         let files = fs::read_dir(self.dir.path().join("log")).expect("listed").map(|file| file.expect("listed").path());
-        files.filter(|path| path.extension().is_some_and(|found| found == ending)).collect()
+        let mut found: Vec<_> = files.filter(|path| path.extension().is_some_and(|found| found == ending)).collect();
+        found.sort_unstable();
+        found
     }
 
     fn all_files(&self) -> Vec<PathBuf> {
-        let mut all = ["seg", "thin", "idx"].map(|ending| self.files(ending)).concat();
-        all.sort_unstable();
-        all
+        ["seg", "thin", "idx"].map(|ending| self.files(ending)).concat()
     }
 
     /// Sends what is of no use until so many segments more are sealed.
@@ -93,6 +97,15 @@ impl Bench {
         }
     }
 
+    /// The same in small steps until something is so.
+    async fn pass_until(&mut self, is_so: impl AsyncFn(&mut Self) -> bool) {
+        let started = Instant::now();
+        while !is_so(self).await {
+            assert!(started.elapsed() < PATIENCE, "{:?}", self.all_files());
+            self.pass(100).await;
+        }
+    }
+
     async fn queue(&mut self, topic: &str) -> QueueState {
         let request = DescribeTopicRequest { name: topic.to_owned() };
         let described = self.client.describe_topic(request).await;
@@ -108,12 +121,7 @@ async fn what_nobody_finished_for_too_long_is_dead_lettered_without_a_pause() {
     while !pop(&mut bench.client, GROUP, TOPIC, 256).await.expect("answered").is_empty() {}
     bench.fill(3).await;
     bench.hands.pass(60 * HOUR_MS);
-    for _ in 0..PATIENCE {
-        if bench.queue(GRAVE).await.end > 0 {
-            break;
-        }
-        bench.pass(10_000).await;
-    }
+    bench.pass_until(async |bench| bench.queue(GRAVE).await.end > 0).await;
     assert!((1..200).contains(&bench.queue(GRAVE).await.end));
     for _ in 0..20 {
         bench.pass(100).await;
@@ -167,18 +175,16 @@ async fn a_small_store_loses_what_is_too_old_also_when_nothing_comes_any_more() 
     let QueueState { start, end, .. } = bench.queue(TOPIC).await;
     assert_eq!((start, end), (10, 20));
     // Nothing more is sent: the rest goes as well, and in the end there is nothing left to do.
-    let mut files = Vec::new();
-    for hour in 0..100 {
-        for _ in 0..20 {
-            bench.pass(HOUR_MS / 20).await;
-        }
-        if hour == 60 {
-            files = bench.all_files();
-        }
+    for _ in 0..8 {
+        bench.pass(HOUR_MS).await;
     }
+    bench.pass_until(async |bench| bench.files("seg").len() <= 2 && bench.files("thin").is_empty()).await;
     assert_eq!(bench.queue(TOPIC).await.start, 20);
-    assert!(bench.files("seg").len() <= 2 && bench.files("thin").is_empty(), "{:?}", bench.all_files());
-    assert_eq!(bench.all_files(), files);
+    let files = bench.files("seg");
+    for _ in 0..40 {
+        bench.pass(HOUR_MS).await;
+    }
+    assert_eq!(bench.files("seg"), files);
 }
 
 #[tokio::test]
@@ -191,13 +197,7 @@ async fn a_segment_that_was_sealed_early_does_not_keep_its_empty_file() {
         bench.pass(10_000).await;
         assert!(round > 2 || bench.files("thin").is_empty(), "state can be made again from what is young");
     }
-    for _ in 0..PATIENCE {
-        if bench.files("thin").len() == 2 {
-            break;
-        }
-        bench.pass(10).await;
-    }
-    assert!(bench.files("thin").len() >= 2, "{:?}", bench.all_files());
+    bench.pass_until(async |bench| bench.files("thin").len() >= 2).await;
     let taken = pop(&mut bench.client, GROUP, TOPIC, 256).await.expect("answered");
     assert_eq!(taken.len(), 80);
 }
@@ -244,12 +244,8 @@ async fn what_a_group_has_in_hand_is_kept_for_it_wherever_it_lies() {
     };
     assert_eq!(bench.client.pop(ask.clone()).await.expect("answered").into_inner().deliveries.len(), 2);
     bench.fill(3).await;
-    for _ in 0..PATIENCE {
-        if bench.files("thin").len() >= 2 && bench.queue(TOPIC).await.start == 2 {
-            break;
-        }
-        bench.pass(10_000).await;
-    }
+    bench.pass(5 * HOUR_MS).await;
+    bench.pass_until(async |bench| bench.files("thin").len() >= 2).await;
     bench.reopen().await;
     bench.pass(24 * HOUR_MS).await;
     let again = bench.client.pop(ask).await.expect("answered").into_inner().deliveries;
