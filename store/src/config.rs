@@ -24,7 +24,8 @@ pub struct Config {
     pub segment_bytes: u64,
     /// Bytes of recent blocks kept in memory for consumers at the end of their queues.
     pub tail_bytes: usize,
-    /// A segment is retired when its newest message is older, ms.
+    /// Messages are kept for so long, unless their topic says otherwise, ms; then they go with their
+    /// segment, which is sealed after a quarter of the shortest such time.
     pub retention_ms: u64,
     /// The oldest segments are retired when the log is larger; none: as large as the disk.
     pub retention_bytes: Option<u64>,

@@ -3,8 +3,8 @@
 mod harness;
 
 use centaur_apis::store::{
-    ChangeVisibilityRequest, Delivery, Filter, GetOffsetRequest, QueryOffsetRequest, ReadRequest, ReadResponse, Reason,
-    ResetGroupRequest, ResetQueue, filter::Kind, query_offset_request, reset_group_request::To,
+    ChangeVisibilityRequest, DeleteTopicRequest, Delivery, Filter, GetOffsetRequest, QueryOffsetRequest, ReadRequest,
+    ReadResponse, Reason, ResetGroupRequest, ResetQueue, filter::Kind, query_offset_request, reset_group_request::To,
 };
 use centaur_store::{Config, Store};
 use harness::{Client, Hands, Medium, START_MS, UNLIMITED, ack, create_topic, message, message_id, pop, reason, send};
@@ -93,6 +93,17 @@ async fn a_read_at_the_end_waits_for_the_next_message() {
     put(&mut client, 2, None).await;
     let page = waiting.await.expect("not panicked");
     assert_eq!((ids(&page.messages), page.next_offset), (vec![2], 3));
+}
+
+#[tokio::test]
+async fn a_read_that_waits_is_told_that_its_topic_is_gone() {
+    let (_dir, _hands, _store, mut client) = store_with(2).await;
+    let mut reader = client.clone();
+    let waiting =
+        tokio::spawn(async move { read(&mut reader, ReadRequest { wait_ms: 30_000, ..read_request(2, 8) }).await });
+    tokio::task::yield_now().await;
+    client.delete_topic(DeleteTopicRequest { name: TOPIC.into(), ..Default::default() }).await.expect("deleted");
+    assert_eq!(waiting.await.expect("not panicked").err(), Some(Reason::TopicNotFound));
 }
 
 #[tokio::test]

@@ -464,3 +464,52 @@ async fn a_power_failure_between_any_two_steps_changes_no_decision() {
         }
     }
 }
+
+#[tokio::test]
+async fn one_that_nobody_is_there_to_decide_is_discarded_with_age_and_rolled_back() {
+    let bench = Bench::new();
+    let (store, mut client) = bench.with_topic().await;
+    let kept_ms = bench.config.retention_ms;
+    begin(&mut client, TOPIC, half("a", 0)).await.expect("begun");
+    bench.hands.pass(1_000);
+    let second = begin(&mut client, TOPIC, half("b", 0)).await.expect("begun");
+    bench.hands.pass(kept_ms - 1_000);
+    assert_eq!(list(&mut client, TOPIC, true, 9).await.1, 0);
+    bench.hands.pass(1);
+    list(&mut client, TOPIC, true, 9).await;
+    let (discarded, _) = list(&mut client, TOPIC, true, 9).await;
+    assert_eq!(discarded.iter().map(|t| (t.checks, t.discarded)).collect::<Vec<_>>(), [(0, true)]);
+    let (_store, mut client) = bench.reopen(store).await;
+    bench.hands.pass(1_000);
+    list(&mut client, TOPIC, true, 9).await;
+    assert_eq!(list(&mut client, TOPIC, true, 9).await.1, 2);
+    assert_eq!(take(&mut client, &[TOPIC], 9).await.checks, []);
+    // An operator still may.
+    assert_eq!(end(&mut client, &second, Resolution::Committed).await, Ok(Resolution::Committed));
+    bench.hands.pass(DISCARDED_MS);
+    list(&mut client, TOPIC, false, 9).await;
+    assert_eq!(list(&mut client, TOPIC, false, 9).await.1, 0);
+    assert_eq!(consume(&mut client).await, ["b"]);
+}
+
+#[tokio::test]
+async fn of_very_many_topics_with_questions_all_are_named_to_everyone() {
+    let mut bench = Bench::new();
+    bench.config.flush = Flush::Async;
+    let (_store, mut client) = bench.with_topic().await;
+    let topics: BTreeSet<String> = (0..2_000).map(|n| format!("t{n}")).collect();
+    for topic in &topics {
+        create_topic(&mut client, topic, 1).await.expect("made");
+        begin(&mut client, topic, NewMessage { queue: 0, ..half("a", 1) }).await.expect("begun");
+    }
+    bench.hands.pass(1);
+    let mut named = [BTreeSet::new(), BTreeSet::new()];
+    for _ in 0..8 {
+        for caller in &mut named {
+            let due = take(&mut client, &[], 1).await.due_topics;
+            assert_eq!(due.len(), 1_000);
+            caller.extend(due);
+        }
+    }
+    assert_eq!(named, [topics.clone(), topics]);
+}

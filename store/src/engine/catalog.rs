@@ -115,6 +115,7 @@ impl Machine {
         if !request.dry_run {
             self.commit(Event::TopicDeleted(TopicDeleted { id }));
             self.retention.look_again();
+            self.watchers.forget(id);
             tracing::info!(topic = request.name, messages = response.messages, "topic deleted");
             self.refuse_waiters(|reader| reader.topic == id, &topic_not_found(&request.name));
         }

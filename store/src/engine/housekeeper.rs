@@ -1,5 +1,5 @@
-//! Writes index runs and snapshots in the background, so that sealing a segment does not hold up
-//! those who send.
+//! Writes index runs and snapshots, and looks what of old segments is needed, in the background: none
+//! of it holds up those who send.
 
 use std::{
     io,
@@ -14,11 +14,14 @@ use std::{
 
 use centaur_apis::units::Lsn;
 
-use super::{Command, Machine};
+use super::{
+    Command, Machine,
+    needed::{Needed, NeededError, References},
+};
 use crate::{
     log::{self, SegmentInfo, Thinning},
     state::{
-        index::{Open, Run},
+        index::{Index, Open, Run},
         snapshot_file,
     },
 };
@@ -28,6 +31,7 @@ const NONE: u64 = u64::MAX;
 
 enum Work {
     Seal(Sealed),
+    Find(log::Reader, References),
     Thin(log::Reader, Thinning),
 }
 
@@ -62,6 +66,7 @@ impl Housekeeper {
                         unwritten.retain(|(open, segment)| !write_run(&dir, open, segment, &commands));
                         save_snapshot(&dir, at, &snapshot, &kept);
                     }
+                    Work::Find(reader, references) => find_needed(&dir, &reader, references, &commands),
                     Work::Thin(reader, thinning) => thin(&reader, &thinning, &commands),
                 }
             }
@@ -78,6 +83,14 @@ impl Housekeeper {
                 base_lsn = segment.base.0,
                 "background thread is gone; the index run is rebuilt at the next start"
             );
+        }
+    }
+
+    /// Has what is needed of a segment found, whose index run is on disk; the machine is told.
+    pub fn find_needed(&self, reader: log::Reader, references: References) {
+        let base = references.segment.base;
+        if self.work.as_ref().is_none_or(|work| work.send(Work::Find(reader, references)).is_err()) {
+            tracing::error!(base_lsn = base.0, "background thread is gone; the segment stays as it is");
         }
     }
 
@@ -131,6 +144,22 @@ fn save_snapshot(dir: &Path, at: Lsn, snapshot: &[u8], replay_from: &AtomicU64) 
             tracing::error!(at_lsn = at.0, %error, "snapshot cannot be written; the next start reads more of the log")
         }
     }
+}
+
+fn find_needed(dir: &Path, reader: &log::Reader, references: References, commands: &mpsc::SyncSender<Command>) {
+    let segment = references.segment;
+    let needed = needed(dir, reader, references).inspect_err(|error| {
+        tracing::error!(base_lsn = segment.base.0, %error, "segment cannot be looked at for retention");
+    });
+    let job = Box::new(move |machine: &mut Machine| machine.weigh(segment.base, needed.ok()));
+    // A full queue only delays it: the thread is alive, or everything ends anyway.
+    let _ = commands.send(Command::Job { bytes: 0, job, permit: None });
+}
+
+fn needed(dir: &Path, reader: &log::Reader, references: References) -> Result<Needed, NeededError> {
+    let mut index = Index::new();
+    index.adopt(Run::open(&run_path(dir, references.segment.base))?);
+    references.find(&index, reader)
 }
 
 fn thin(reader: &log::Reader, thinning: &Thinning, commands: &mpsc::SyncSender<Command>) {

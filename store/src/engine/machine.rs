@@ -327,7 +327,7 @@ impl Machine {
 
     /// Seals the open segment, if wanted and there is something in it; its index run and a snapshot
     /// are written in the background.
-    fn roll(&mut self, wanted: bool) {
+    pub(super) fn roll(&mut self, wanted: bool) {
         let is_empty = self.log.segments().last().is_none_or(|open| open.base == self.log.next());
         // A block that waits to be written belongs to the state a snapshot would hold.
         if !wanted || is_empty || self.failure.is_some() || !self.body.is_empty() {

@@ -9,6 +9,7 @@ mod duplicates;
 mod housekeeper;
 mod lite;
 mod machine;
+mod needed;
 mod offsets;
 mod origin;
 mod produce;

@@ -60,6 +60,11 @@ impl Watchers {
         }
     }
 
+    /// Tells those that wait for messages of a topic that there will be none: it is gone.
+    pub(super) fn forget(&mut self, topic: u32) {
+        self.0.remove(&topic);
+    }
+
     fn watch(&mut self, topic: u32) -> Result<watch::Receiver<()>, Error> {
         let watchers = self.0.entry(topic).or_default();
         if watchers.receiver_count() >= WATCHERS_MAX {
@@ -254,4 +259,17 @@ impl Machine {
 fn no_queue(topic: &Topic, queue: u32) -> Error {
     let (name, queues) = (&topic.settings.name, topic.queues.len());
     Error::new(Reason::Invalid, format!("topic {name:?} has {queues} queues, and no queue {queue}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_kept_of_a_topic_that_is_gone_and_whoever_waits_is_told() {
+        let mut watchers = Watchers::default();
+        let waiting = watchers.watch(1).expect("room");
+        watchers.forget(1);
+        assert!(watchers.0.is_empty() && waiting.has_changed().is_err());
+    }
 }

@@ -289,7 +289,8 @@ impl Machine {
             queues.truncate(LITE_TOPICS_LISTED);
         }
         let polls = u32::try_from(self.waiters.of(reader)).unwrap_or(u32::MAX);
-        Some(TopicProgress { topic: name, backlog: Some(total), queues, polls })
+        let expired_unconsumed = self.state.pop.get(reader).map_or(0, |subscription| subscription.expired_unconsumed);
+        Some(TopicProgress { topic: name, backlog: Some(total), queues, polls, expired_unconsumed })
     }
 }
 

@@ -9,14 +9,11 @@ use centaur_apis::{
     units::Lsn,
 };
 
-use super::{Machine, consume::Lease, origin::Cause};
+use super::{Machine, consume::Lease, needed::Needed, origin::Cause};
 use crate::{
     log::{self, DiskStage, Failure, SegmentInfo, Thinned, Thinning},
     metrics,
-    state::{
-        index::{Foreign, QueueKey, RunError, Stretch, Timer},
-        pop::Reader,
-    },
+    state::index::{QueueKey, RunError, Stretch},
 };
 
 /// How often retention is looked at.
@@ -33,14 +30,22 @@ const QUEUE_START_BYTES: usize = 26;
 /// A message that a group has not finished is dead-lettered so long after its retention ended, the
 /// group's pauses between deliveries aside.
 const ROW_GRACE_MS: u64 = 24 * 3_600_000;
-/// Messages dead-lettered for their age in one turn.
+/// Messages dead-lettered for their age in one turn; more have another one soon.
 const BURIED_MAX: usize = 32;
-/// Segments looked at in one turn, and the time between two turns, which others have.
+/// Messages tried for that, should some of them not be readable.
+const AGED_MAX: usize = 1024;
+/// Segments looked at in one turn, fewer where they have messages of many queues, and segments
+/// removed; and the time between two turns, which others have.
 const LOOKS_MAX: usize = 16;
+const STRETCHES_MAX: usize = 20_000;
+const REMOVED_MAX: usize = 4;
 const PAUSE_MS: u64 = 100;
 
-/// Records by place, with their lengths.
-type Records = BTreeMap<Lsn, u32>;
+/// The open segment is sealed when its first message is older than this part of the shortest time
+/// that messages are kept: they go only with their whole segment. The time is no shorter than the
+/// other, for each segment costs a file and a snapshot.
+const ROLL_PART: u64 = 4;
+const ROLL_MS_MIN: u64 = 15 * 60_000;
 
 /// What is known of sealed segments.
 #[derive(Debug, Default)]
@@ -49,8 +54,8 @@ pub(super) struct Retention {
     pub due_ms: u64,
     /// By the base of the segment.
     looks: BTreeMap<Lsn, Look>,
-    /// A segment that is being thinned in the background.
-    thinning: Option<Lsn>,
+    /// A segment that is looked at, or thinned, in the background.
+    busy_with: Option<Lsn>,
 }
 
 /// When a segment is worth a look, store time, ms.
@@ -62,8 +67,10 @@ struct Look {
     thin_ms: u64,
     /// All of it was taken out of the queues, for its size.
     was_forced: bool,
-    /// Records that were needed when they were read last; 0: they were not.
+    /// Records that were needed when they were looked for last; 0: they were not.
     records: u64,
+    /// Nothing in it is needed, nor ever will be.
+    is_unneeded: bool,
 }
 
 /// What counting says of a segment, without reading its entries.
@@ -74,13 +81,6 @@ struct Share {
     /// Its scheduled messages that wait, and those that did.
     waiting: u64,
     timers: u64,
-}
-
-/// What of a segment is needed, and how many bytes that is.
-struct Needed {
-    /// Sorted by place, with their lengths.
-    records: Vec<(Lsn, u32)>,
-    bytes: u64,
 }
 
 impl Retention {
@@ -96,33 +96,58 @@ impl Machine {
     pub(super) fn keep_retention(&mut self) {
         let hurry = self.log.stage() != DiskStage::Ok;
         self.retention.due_ms = self.now_ms + if hurry { HURRY_MS } else { CHECK_MS };
+        self.roll_in_time();
         self.expire_queues();
         self.remove_unneeded();
-        if self.retention.thinning.is_none() {
-            self.thin_one();
+        if self.retention.busy_with.is_none() {
+            self.look_at_one();
         }
         let oldest = self.log.segments().first().map_or(Lsn(0), |segment| segment.base);
         self.retention.looks.retain(|base, _| *base >= oldest);
+    }
+
+    /// Begins another segment when the open one has been open for so long that its messages would
+    /// be kept much too long with it.
+    fn roll_in_time(&mut self) {
+        let span_ms = (self.shortest_retention() / ROLL_PART).max(ROLL_MS_MIN);
+        let is_old =
+            |open: &SegmentInfo| open.base < open.end && open.first_store_ms.saturating_add(span_ms) < self.now_ms;
+        let is_due = self.log.segments().last().is_some_and(is_old);
+        if is_due && self.log.stage() == DiskStage::Ok && self.has_messages_that_stay() {
+            self.write_block();
+            self.roll(true);
+        }
+    }
+
+    /// Whether there are messages that retention cannot remove yet. Sealing a segment without any
+    /// would go on for ever, for removing one leaves a record.
+    fn has_messages_that_stay(&self) -> bool {
+        let finished = self.finished_segments().len();
+        self.state.index.open_bytes() > 0
+            || self.log.segments()[finished..].iter().any(|one| !self.state.index.stretches_in(one.base).is_empty())
     }
 
     /// Moves the starts of queues behind messages that are older than their topics keep them, or
     /// that the log has no room for.
     fn expire_queues(&mut self) {
         let mut left = self.log.segments().iter().map(size).sum::<u64>();
-        let mut looks = 0;
-        for segment in self.finished_segments() {
-            let is_forced = self.config.retention_bytes.is_some_and(|max| left > max);
+        let (mut looks, mut seen) = (0, 0);
+        let finished = self.finished_segments().len();
+        for (at, segment) in self.log.segments().into_iter().filter(|segment| segment.sealed).enumerate() {
+            // A segment that a start may read again frees nothing yet.
+            let is_forced = at < finished && self.config.retention_bytes.is_some_and(|max| left > max);
             left -= size(&segment);
             let look = self.retention.looks.get(&segment.base).copied().unwrap_or_default();
             if look.expiry_ms > self.now_ms && (look.was_forced || !is_forced) {
                 continue;
             }
-            if looks == LOOKS_MAX {
+            if looks == LOOKS_MAX || seen >= STRETCHES_MAX {
                 self.retention.due_ms = self.now_ms + PAUSE_MS;
                 return;
             }
             looks += 1;
             let stretches = self.state.index.stretches_in(segment.base);
+            seen += stretches.len();
             let starts = self.starts_behind(&segment, &stretches, is_forced);
             if !starts.is_empty() {
                 if !self.has_any_room((starts.len() + 4) * QUEUE_START_BYTES) {
@@ -174,32 +199,25 @@ impl Machine {
         if own == 0 { self.config.retention_ms } else { own }
     }
 
+    /// The shortest time that any messages are kept, ms.
+    fn shortest_retention(&self) -> u64 {
+        self.state.topics.retentions().fold(self.config.retention_ms, u64::min)
+    }
+
     /// Removes the oldest segments as long as nothing in them is needed.
     fn remove_unneeded(&mut self) {
-        while let Some(oldest) = self.finished_segments().first().copied() {
-            let is_due = self.retention.looks.get(&oldest.base).is_some_and(|look| look.thin_ms <= self.now_ms);
-            if !is_due || self.retention.thinning == Some(oldest.base) || !self.is_unneeded(&oldest) {
-                return;
-            }
-            if !self.remove(&oldest) {
+        for _ in 0..REMOVED_MAX {
+            let Some(oldest) = self.finished_segments().first().copied() else { return };
+            let is_unneeded = self.retention.looks.get(&oldest.base).is_some_and(|look| look.is_unneeded);
+            if !is_unneeded || self.retention.busy_with == Some(oldest.base) || !self.remove(&oldest) {
                 return;
             }
         }
-    }
-
-    fn is_unneeded(&self, segment: &SegmentInfo) -> bool {
-        let queued =
-            self.state.index.stretches_in(segment.base).iter().map(|stretch| self.queued(stretch)).sum::<u64>();
-        queued == 0
-            && self.needed(segment).map(|needed| needed.records.is_empty()).unwrap_or_else(|error| {
-                tracing::error!(base_lsn = segment.base.0, %error, "segment cannot be looked at for retention");
-                false
-            })
+        self.retention.due_ms = self.now_ms + PAUSE_MS; // there may be more
     }
 
     /// How much of a segment is needed, by counting.
-    fn share(&self, segment: &SegmentInfo) -> Result<Share, RunError> {
-        let stretches = self.state.index.stretches_in(segment.base);
+    fn share(&self, segment: &SegmentInfo, stretches: &[Stretch]) -> Result<Share, RunError> {
         let mut foreign = Vec::new();
         self.state.index.foreign_into(segment.base..segment.end, &mut foreign)?;
         let elsewhere = foreign.iter().filter(|message| message.offset >= self.start_of(message.queue)).count() as u64;
@@ -219,7 +237,7 @@ impl Machine {
     }
 
     /// The first offset that a queue has; none is large enough when there is no such queue.
-    fn start_of(&self, key: QueueKey) -> u64 {
+    pub(super) fn start_of(&self, key: QueueKey) -> u64 {
         let queues = self.state.topics.get(key.topic).map(|topic| &topic.queues);
         queues.and_then(|queues| queues.get(key.queue as usize)).map_or(u64::MAX, |queue| queue.start)
     }
@@ -253,74 +271,109 @@ impl Machine {
         }
     }
 
-    /// Has the first segment that is mostly not needed thinned in the background.
-    fn thin_one(&mut self) {
+    /// Has what is needed of the first segment that is mostly not needed found in the background.
+    fn look_at_one(&mut self) {
         // What was taken out of queues a moment ago must be on disk before its records go.
         self.write_block();
         self.sync();
         if !self.can_write() {
             return;
         }
-        let mut looks = 0;
+        let (mut looks, mut seen) = (0, 0);
         for segment in self.finished_segments() {
-            let is_due = |look: &&mut Look| look.thin_ms <= self.now_ms;
+            let is_due = |look: &&mut Look| look.thin_ms <= self.now_ms && !look.is_unneeded;
             let Some(look) = self.retention.looks.get_mut(&segment.base).filter(is_due) else { continue };
-            // What is left of a thinned segment does not tell all of its index.
-            if !self.state.index.has_run(segment.base) {
-                continue;
-            }
-            if looks == LOOKS_MAX {
+            if looks == LOOKS_MAX || seen >= STRETCHES_MAX {
                 self.retention.due_ms = self.now_ms + PAUSE_MS;
                 return;
             }
             looks += 1;
             let age_ms = self.now_ms.saturating_sub(segment.last_store_ms);
             look.thin_ms = self.now_ms + (age_ms / AGE_PART).clamp(LOOK_MS_MIN, LOOK_MS_MAX);
-            // Most segments are told by counting; reading their entries takes a while, and what else
-            // is due has another turn.
-            let needed = match self.is_mostly_needed(&segment) {
-                Ok(true) => None,
-                Ok(false) => Some(self.needed(&segment)),
-                Err(error) => Some(Err(error)),
+            let stretches = self.state.index.stretches_in(segment.base);
+            seen += stretches.len();
+            if self.bury_aged(&segment, &stretches) > 0 {
+                // There may be more, and what was moved is not on disk yet: the rest of the look has
+                // its turn when nothing is left to be moved.
+                self.look_at_once_more(segment.base);
+                return;
+            }
+            // Most segments are told by counting.
+            let references = match self.is_mostly_needed(&segment, &stretches) {
+                Ok(true) => continue,
+                Ok(false) => self.references(&segment),
+                Err(error) => Err(error),
             };
-            self.bury_aged(&segment);
-            if let Some(needed) = needed {
-                self.retention.due_ms = self.now_ms + PAUSE_MS;
-                return self.thin_to(&segment, needed);
+            match references {
+                Ok(references) if self.state.index.has_run(segment.base) => {
+                    self.retention.busy_with = Some(segment.base);
+                    self.housekeeper.find_needed(self.reader.clone(), references);
+                    return;
+                }
+                // Its run cannot be written, maybe for want of the space that it takes.
+                Ok(references) => match references.find(&self.state.index, &self.reader) {
+                    Ok(needed) => self.note_needed(segment.base, &needed),
+                    Err(error) => unreadable(&segment, &error),
+                },
+                Err(error) => unreadable(&segment, &error),
             }
         }
     }
 
+    fn look_at_once_more(&mut self, base: Lsn) {
+        self.retention.due_ms = self.now_ms + PAUSE_MS;
+        if let Some(look) = self.retention.looks.get_mut(&base) {
+            look.thin_ms = self.now_ms;
+        }
+    }
+
     /// Whether a segment holds mostly what is needed, as far as counting tells.
-    fn is_mostly_needed(&self, segment: &SegmentInfo) -> Result<bool, RunError> {
-        let Share { queued, entries, waiting, timers } = self.share(segment)?;
+    fn is_mostly_needed(&self, segment: &SegmentInfo, stretches: &[Stretch]) -> Result<bool, RunError> {
+        if size(segment) * 2 <= self.taken_by(segment) {
+            return Ok(false); // it was sealed early
+        }
+        let Share { queued, entries, waiting, timers } = self.share(segment, stretches)?;
         let known = self.retention.looks.get(&segment.base).filter(|look| segment.thinned && look.records > 0);
         let total = known.map_or(entries + timers, |look| look.records);
         Ok((queued + waiting) * 2 > total)
     }
 
-    /// Has a segment rewritten with what is needed, if that is at most half of it.
-    fn thin_to(&mut self, segment: &SegmentInfo, needed: Result<Needed, RunError>) {
-        let Needed { records, bytes } = match needed {
-            Ok(needed) => needed,
-            Err(error) => {
-                tracing::error!(base_lsn = segment.base.0, %error, "segment cannot be looked at for retention");
-                return;
-            }
-        };
-        if let Some(look) = self.retention.looks.get_mut(&segment.base) {
-            look.records = records.len() as u64;
+    /// Has a segment removed or rewritten, now that it is known what is needed of it. None: that could
+    /// not be found.
+    pub(super) fn weigh(&mut self, base: Lsn, needed: Option<Needed>) {
+        self.retention.busy_with = None;
+        self.retention.due_ms = self.now_ms; // it may go, and another one may be waiting
+        let Some(needed) = needed else { return };
+        self.note_needed(base, &needed);
+        let segments = self.finished_segments();
+        let Some(at) = segments.iter().position(|segment| segment.base == base) else { return };
+        let Needed { records, bytes } = needed;
+        let is_going = at == 0 && records.is_empty();
+        let is_smaller = log::thinned_bytes(records.len() as u64, bytes) * 2 <= self.taken_by(&segments[at]);
+        if is_smaller && !is_going {
+            tracing::info!(base_lsn = base.0, records = records.len(), "segment is being thinned");
+            self.retention.busy_with = Some(base);
+            self.housekeeper.thin(self.reader.clone(), Thinning { base, live: records });
         }
-        if log::thinned_bytes(records.len() as u64, bytes) * 2 <= size(segment) {
-            tracing::info!(base_lsn = segment.base.0, records = records.len(), "segment is being thinned");
-            self.retention.thinning = Some(segment.base);
-            self.housekeeper.thin(self.reader.clone(), Thinning { base: segment.base, live: records });
+    }
+
+    /// Bytes that a segment takes. The empty part of its file counts when not all in it is young: until
+    /// then it stays whole, for state can be made from it again.
+    fn taken_by(&self, segment: &SegmentInfo) -> u64 {
+        let is_young = segment.last_store_ms.saturating_add(self.shortest_retention()) >= self.now_ms;
+        if is_young { size(segment) } else { segment.bytes_on_disk }
+    }
+
+    fn note_needed(&mut self, base: Lsn, needed: &Needed) {
+        if let Some(look) = self.retention.looks.get_mut(&base) {
+            look.records = needed.records.len() as u64;
+            look.is_unneeded = needed.records.is_empty();
         }
     }
 
     /// Takes over what the background made of a segment; none when it could not.
     pub(super) fn adopt_thinned(&mut self, base: Lsn, thinned: Option<&Thinned>) {
-        self.retention.thinning = None;
+        self.retention.busy_with = None;
         let Some(thinned) = thinned else { return };
         match self.log.adopt_thinned(thinned) {
             Ok(()) => metrics::segment_thinned(),
@@ -332,99 +385,29 @@ impl Machine {
         self.retention.due_ms = self.now_ms; // another one may be waiting
     }
 
-    /// The records of a segment that something refers to: messages in their queues, in the hands of
-    /// a group, scheduled, or in a transaction.
-    fn needed(&self, segment: &SegmentInfo) -> Result<Needed, RunError> {
-        let mut records = Records::new();
-        self.needed_in_queues(segment, &mut records)?;
-        self.needed_by_groups(segment, &mut records)?;
-        self.needed_by_timers(segment, &mut records)?;
-        records.extend(self.state.transactions.undecided_in(segment.base..segment.end));
-        let bytes = records.values().map(|length| u64::from(*length)).sum();
-        Ok(Needed { records: records.into_iter().collect(), bytes })
-    }
-
-    /// Messages that queues still have: of this segment, and of later ones that point into it.
-    fn needed_in_queues(&self, segment: &SegmentInfo, records: &mut Records) -> Result<(), RunError> {
-        let mut entries = Vec::new();
-        for stretch in self.state.index.stretches_in(segment.base) {
-            let from = self.start_of(stretch.queue).max(stretch.first);
-            let count = usize::try_from(stretch.end().saturating_sub(from)).unwrap_or(usize::MAX);
-            if count == 0 {
-                continue;
-            }
-            entries.clear();
-            self.state.index.range(stretch.queue, from, count, &mut entries)?;
-            let here = entries.iter().filter(|(_, entry)| (segment.base..segment.end).contains(&entry.lsn));
-            records.extend(here.map(|(_, entry)| (entry.lsn, entry.length)));
-        }
-        let mut foreign: Vec<Foreign> = Vec::new();
-        self.state.index.foreign_into(segment.base..segment.end, &mut foreign)?;
-        for message in foreign.into_iter().filter(|message| message.offset >= self.start_of(message.queue)) {
-            if let Some(entry) = self.state.index.get(message.queue, message.offset)? {
-                records.insert(entry.lsn, entry.length);
-            }
-        }
-        Ok(())
-    }
-
-    /// Messages before the starts of their queues that some group has not finished.
-    fn needed_by_groups(&self, segment: &SegmentInfo, records: &mut Records) -> Result<(), RunError> {
-        for (reader, queue, offset) in self.unfinished_before_starts() {
-            let entry = self.state.index.get(QueueKey { topic: reader.topic, queue }, offset)?;
-            if let Some(entry) = entry.filter(|entry| (segment.base..segment.end).contains(&entry.lsn)) {
-                records.insert(entry.lsn, entry.length);
-            }
-        }
-        Ok(())
-    }
-
-    fn unfinished_before_starts(&self) -> impl Iterator<Item = (Reader, u32, u64)> {
-        let with_rows = self.state.pop.all().filter(|(_, subscription)| subscription.rows() > 0);
-        with_rows.flat_map(move |(reader, subscription)| {
-            let queues = self.state.topics.get(reader.topic).map(|topic| topic.queues.as_slice()).unwrap_or_default();
-            let cursors = subscription.cursors.iter();
-            let cursors = cursors.filter_map(|(queue, cursor)| Some((queue, queues.get(queue as usize)?, cursor)));
-            cursors.flat_map(move |(queue, ends, cursor)| {
-                cursor.rows.range(..ends.start).map(move |(offset, _)| (reader, queue, *offset))
-            })
-        })
-    }
-
-    /// Messages that wait for their time, those included that were recalled: whoever recalls one
-    /// again before it would have come is told of it.
-    fn needed_by_timers(&self, segment: &SegmentInfo, records: &mut Records) -> Result<(), RunError> {
-        let mut found = Vec::new();
-        self.state.index.timers_in(segment.base, self.state.timers.done(), &mut found)?;
-        let is_known = |timer: &Timer| self.state.topics.get(timer.message.queue.topic).is_some();
-        let known = found.into_iter().filter(is_known);
-        records.extend(known.map(|timer| (timer.place.lsn, timer.message.length)));
-        Ok(())
-    }
-
     /// Moves messages to the dead-letter topics that are in no queue any more and that their groups
-    /// had every chance to finish.
-    fn bury_aged(&mut self, segment: &SegmentInfo) {
+    /// had every chance to finish; says how many.
+    fn bury_aged(&mut self, segment: &SegmentInfo, stretches: &[Stretch]) -> usize {
         let mut aged = Vec::new();
-        for (reader, queue, offset) in self.unfinished_before_starts() {
-            let key = QueueKey { topic: reader.topic, queue };
-            let Ok(Some(entry)) = self.state.index.get(key, offset) else { continue };
+        for (reader, queue, offset) in self.held_before_starts(stretches) {
             let pauses_ms = self.pauses_of(reader.group);
             let span_ms = self.retention_of(reader.topic).saturating_add(pauses_ms).saturating_add(ROW_GRACE_MS);
+            let is_aged = |stored_ms: u64| stored_ms.saturating_add(span_ms) < self.now_ms;
             let row = self.state.pop.get(reader).and_then(|subscription| subscription.row(queue, offset));
-            let is_free = row.is_some_and(|row| row.visible_at_ms <= self.now_ms);
-            let is_here = (segment.base..segment.end).contains(&entry.lsn);
-            if is_here && is_free && entry.stored_ms.saturating_add(span_ms) < self.now_ms {
+            if !is_aged(segment.first_store_ms) || row.is_none_or(|row| row.visible_at_ms > self.now_ms) {
+                continue;
+            }
+            let entry = self.state.index.get(QueueKey { topic: reader.topic, queue }, offset);
+            if entry.is_ok_and(|entry| entry.is_some_and(|entry| is_aged(entry.stored_ms))) {
                 aged.push(Lease { reader, queue, offset });
             }
-            if aged.len() == BURIED_MAX {
+            if aged.len() == AGED_MAX {
                 break;
             }
         }
-        for lease in aged {
-            // One that cannot be moved now has its turn at the next look.
-            let _ = self.check_space().and_then(|()| self.bury(lease, Cause::Aged));
-        }
+        // One that cannot be moved now has its turn at a later look.
+        let mut bury = |lease: &Lease| self.check_space().and_then(|()| self.bury(*lease, Cause::Aged)).is_ok();
+        aged.iter().filter(|lease| bury(lease)).take(BURIED_MAX).count()
     }
 
     /// The pauses of a group between the deliveries of one message, all of them together, ms.
@@ -436,6 +419,10 @@ impl Machine {
             None => 0,
         }
     }
+}
+
+fn unreadable(segment: &SegmentInfo, error: &dyn std::fmt::Display) {
+    tracing::error!(base_lsn = segment.base.0, %error, "segment cannot be looked at for retention");
 }
 
 /// Bytes of log that a segment stands for, or that are left of it.

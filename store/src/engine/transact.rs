@@ -29,6 +29,20 @@ const LIST_DEFAULT: usize = 100;
 const LIST_MAX: usize = 1000;
 /// Discarded transactions that are rolled back in one turn.
 const DROPPED_MAX: usize = 256;
+/// Transactions looked at for their age in one turn.
+const AGED_MAX: usize = 256;
+/// Added where the turns of topics begin: a part of the whole that no number of callers divides.
+const TURN: u32 = 0x9e37_79b9;
+
+/// How far transactions were looked through for those that are too old, and whose topics are named
+/// next. Of the leader; it may be lost.
+#[derive(Debug, Default)]
+pub(super) struct Checking {
+    /// When the next one is too old, store time, ms.
+    pub due_ms: u64,
+    from: Lsn,
+    turn: u32,
+}
 
 /// One question for a producer, before its message is read.
 #[derive(Clone, Debug)]
@@ -234,10 +248,19 @@ impl Machine {
         );
     }
 
-    fn other_due_topics(&self, named: &[u32]) -> Vec<String> {
+    /// Of very many, others each time: nobody who asks is always told of the same ones.
+    fn other_due_topics(&mut self, named: &[u32]) -> Vec<String> {
         let others = self.state.transactions.due_topics(self.now_ms).filter(|id| named.binary_search(id).is_err());
-        let topics = others.filter_map(|id| self.state.topics.get(id)).map(|topic| topic.settings.name.clone());
-        topics.take(DUE_TOPICS_MAX).collect()
+        let mut others: Vec<u32> = others.collect();
+        if others.len() > DUE_TOPICS_MAX {
+            let turn = &mut self.upkeep.checking.turn;
+            *turn = turn.wrapping_add(TURN);
+            let first = (u64::from(*turn) * others.len() as u64) >> u32::BITS;
+            others.rotate_left(usize::try_from(first).expect("fewer than 2^32 topics"));
+            others.truncate(DUE_TOPICS_MAX);
+        }
+        let topics = others.into_iter().filter_map(|id| self.state.topics.get(id));
+        topics.map(|topic| topic.settings.name.clone()).collect()
     }
 
     /// Undecided transactions, the oldest first.
@@ -267,6 +290,39 @@ impl Machine {
             total: transactions.count(topic, request.discarded_only) as u64,
             next,
         })
+    }
+
+    /// Discards transactions that nobody decided for as long as the store keeps messages, whether or
+    /// not somebody was there to be asked.
+    pub(super) fn discard_aged(&mut self) {
+        let Checking { due_ms, from, .. } = &self.upkeep.checking;
+        if *due_ms > self.now_ms {
+            return;
+        }
+        let rows = self.state.transactions.undecided_in(*from..Lsn(u64::MAX));
+        let rows = rows.filter_map(|(lsn, _)| self.state.transactions.get(lsn));
+        let rows: Vec<TransactionState> = rows.take(AGED_MAX).copied().collect();
+        // What comes later is not older then.
+        let mut due_ms = if rows.len() == AGED_MAX { self.now_ms } else { self.aged_ms(self.now_ms) };
+        for row in rows {
+            if self.aged_ms(row.stored_ms) > self.now_ms {
+                due_ms = self.aged_ms(row.stored_ms);
+                break;
+            }
+            if self.check_alive().is_err() {
+                return;
+            }
+            if !row.discarded {
+                self.discard(&row);
+            }
+            self.upkeep.checking.from = Lsn(row.lsn + 1);
+        }
+        self.upkeep.checking.due_ms = due_ms;
+    }
+
+    /// When a message stored at a time is older than the store keeps messages, ms.
+    fn aged_ms(&self, stored_ms: u64) -> u64 {
+        stored_ms.saturating_add(self.config.retention_ms).saturating_add(1)
     }
 
     /// When the next discarded transaction is rolled back, ms.

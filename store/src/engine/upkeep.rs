@@ -8,13 +8,15 @@ use centaur_apis::{
     store::Error,
 };
 
-use super::{Granted, Machine};
+use super::{Granted, Machine, transact::Checking};
 use crate::{config::Flush, metrics, state::pop::Reader};
 
 /// A client not heard from for this long is gone: six heartbeats of most clients.
 const SESSION_MS: u64 = 60_000;
 /// How often clients are looked through.
 const SESSION_CHECK_MS: u64 = 1_000;
+/// Messages that missed clients let go of in one turn, those of the last client aside.
+const MISSED_ROWS_MAX: u64 = 20_000;
 /// How long written data may stay without a sync when `flush` is `async`.
 const SYNC_MS: u64 = 500;
 /// How much of it there may be.
@@ -29,6 +31,7 @@ const IDLE_MS: u64 = 10_000;
 pub struct Schedule {
     sessions_ms: u64,
     sync_ms: u64,
+    pub(super) checking: Checking,
 }
 
 impl Machine {
@@ -47,6 +50,7 @@ impl Machine {
             (self.state.pop.sessions().next().is_some()).then_some(self.upkeep.sessions_ms),
             unsynced.then_some(self.upkeep.sync_ms),
             self.next_dropped_ms(),
+            Some(self.upkeep.checking.due_ms),
             self.upcoming.next_ms(),
             Some(self.retention.due_ms),
             self.lite_due_ms(),
@@ -78,6 +82,7 @@ impl Machine {
         }
         self.keep_lite();
         self.expire_polls();
+        self.discard_aged();
         self.drop_discarded();
         if self.now_ms >= self.upkeep.sessions_ms {
             self.upkeep.sessions_ms = self.now_ms + SESSION_CHECK_MS;
@@ -125,10 +130,16 @@ impl Machine {
             .sessions()
             .filter(|session| now_ms - *seen.entry(*session).or_insert(now_ms) > SESSION_MS)
             .collect();
+        let mut rows = 0;
         for session in missed {
             if self.check_alive().is_err() {
                 return;
             }
+            if rows >= MISSED_ROWS_MAX {
+                self.upkeep.sessions_ms = now_ms; // the others have the next turn
+                break;
+            }
+            rows += self.state.pop.rows_held(session);
             self.seen.remove(&session);
             self.commit(Event::SessionEnded(SessionEnded { session, visible_at_ms: self.now_ms, group: 0 }));
             tracing::info!(session, "client was not heard from; its messages are visible again");

@@ -108,6 +108,7 @@ fn subscription_state(reader: Reader, subscription: &Subscription) -> Subscripti
             Cursors::Some(cursors) => cursors.keys().copied().collect(),
         },
         attempts: subscription.attempts().map(attempt).collect(),
+        expired_unconsumed: subscription.expired_unconsumed,
     }
 }
 
@@ -148,6 +149,7 @@ fn subscription(saved: &SubscriptionState, rules: Rules, is_lite: bool) -> Subsc
         false => Cursors::All(cursors.collect()),
     };
     let mut subscription = Subscription::restored(rules, cursors, &hashes);
+    subscription.expired_unconsumed = saved.expired_unconsumed;
     for (attempt, granted) in saved.attempts.iter().map(attempt) {
         subscription.remember(attempt, granted);
     }

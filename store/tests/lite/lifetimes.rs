@@ -92,6 +92,21 @@ async fn what_expired_does_not_come_back_by_being_listed() {
 }
 
 #[tokio::test]
+async fn what_expired_and_was_left_out_of_a_list_comes_back_by_being_listed() {
+    let mut bench = Bench::new().await;
+    bench.config.lite_expiry_min_ms = MINUTE_MS;
+    bench.reopen().await;
+    bench.put_lite_topic(TOPIC, Some(10)).await;
+    bench.add("one", &["a"]).await;
+    bench.hands.pass(2 * MINUTE_MS + 1);
+    bench.sync("one", Action::CompleteAdd, &["a"]).await.expect("passed over");
+    assert_eq!(bench.names().await, [""; 0]);
+    bench.sync("one", Action::CompleteAdd, &[]).await.expect("heard");
+    bench.sync("one", Action::CompleteAdd, &["a"]).await.expect("subscribed");
+    assert_eq!(bench.subscribers().await, owned(&[("a", 1)]));
+}
+
+#[tokio::test]
 async fn a_topic_made_again_has_nothing_of_the_one_before() {
     let mut bench = Bench::new().await;
     bench.add("one", &["a"]).await;

@@ -167,6 +167,21 @@ async fn an_exclusive_group_has_one_subscriber_and_tells_the_one_before() {
 }
 
 #[tokio::test]
+async fn a_notice_of_what_a_client_has_again_is_not_given() {
+    let mut bench = Bench::new().await;
+    bench.put_group(GROUP, Lite { exclusive: true, ..Default::default() }).await.expect("made");
+    let notice =
+        |client: &str| Notice { group: GROUP.to_owned(), client: client.to_owned(), lite_topic: "a".to_owned() };
+    bench.add("one", &["a"]).await;
+    bench.add("two", &["a"]).await;
+    bench.add("one", &["a"]).await;
+    assert_eq!(bench.notices().await, [notice("two")]);
+    bench.add("two", &["a"]).await;
+    assert!(bench.notices().await.contains(&notice("one")));
+    assert!(!bench.notices().await.contains(&notice("two")));
+}
+
+#[tokio::test]
 async fn the_next_subscriber_begins_at_the_oldest_message_when_it_is_set_so() {
     let mut bench = Bench::new().await;
     bench.put_group(GROUP, Lite { exclusive: true, reset_when_moved: true, ..Default::default() }).await.expect("made");

@@ -9,11 +9,14 @@ use centaur_apis::{
 };
 
 use super::super::Machine;
-use crate::state::pop::{Hold, Reader};
+use crate::state::pop::Reader;
 
 /// A client that has not said what it consumes for so long consumes nothing; source: public
 /// contract. Clients say it twice a minute.
 const SILENT_MS: u64 = 180_000;
+/// Lite topics of one client that are known to be gone, for clients that never list all they have;
+/// others are forgotten with the next list.
+const GONE_MAX: usize = 10_000;
 /// Clients that are dropped in one turn, for what they hold is looked for one by one.
 const DROPPED_MAX: usize = 64;
 /// Bytes of one lite topic's number in the record of what a client leaves, at most, and of the rest.
@@ -27,13 +30,22 @@ pub struct Heard {
     pub at_ms: u64,
     /// Of its last complete list; 0: it gives none.
     pub version: u64,
-    /// Lite topics that it was told are gone: its next complete list does not bring them back.
+    /// Lite topics that it was told are gone: its complete lists do not bring them back before one
+    /// was without them.
     pub gone: BTreeSet<Box<str>>,
 }
 
 impl Heard {
     fn new(at_ms: u64) -> Self {
         Self { at_ms, version: 0, gone: BTreeSet::new() }
+    }
+
+    /// Notes that a lite topic of the client is gone.
+    pub fn lose(&mut self, name: &str) {
+        if self.gone.len() == GONE_MAX {
+            self.gone.pop_first();
+        }
+        self.gone.insert(name.into());
     }
 }
 
@@ -110,10 +122,10 @@ impl Machine {
     fn let_go(&mut self, reader: Reader, client: u64, linger_ms: u64) -> u64 {
         let visible_at_ms = self.now_ms + linger_ms;
         let Some(subscription) = self.state.pop.get(reader) else { return 0 };
-        let held = subscription.all_rows().filter(|(_, _, row)| {
-            row.client == client && row.hold == Hold::Leased && row.visible_at_ms > visible_at_ms
-        });
-        let held: Vec<(u32, u64)> = held.map(|(queue, offset, _)| (queue, offset)).collect();
+        let is_longer = |(queue, offset): &(u32, u64)| {
+            subscription.row(*queue, *offset).is_some_and(|row| row.visible_at_ms > visible_at_ms)
+        };
+        let held: Vec<(u32, u64)> = self.state.pop.held_of_lite(client, reader).filter(is_longer).collect();
         let count = held.len() as u64;
         if self.make_room(held.len() * CHANGE_BYTES).is_err() {
             return 0; // they are visible again when their time is over

@@ -2,7 +2,10 @@
 
 use std::collections::VecDeque;
 
-use centaur_apis::store::{ListNoticesRequest, ListNoticesResponse, Notice};
+use centaur_apis::{
+    hash64,
+    store::{ListNoticesRequest, ListNoticesResponse, Notice},
+};
 
 use super::super::Machine;
 
@@ -51,9 +54,22 @@ impl Notices {
 }
 
 impl Machine {
-    /// Notices after a number; none older than about a minute.
+    /// Notices after a number; none older than about a minute, and none that is not true any more:
+    /// who has the lite topic again would give it up.
     pub fn list_notices(&self, request: &ListNoticesRequest) -> ListNoticesResponse {
-        self.lite.notices.after(request.after)
+        let mut listed = self.lite.notices.after(request.after);
+        listed.notices.retain(|notice| !self.has_again(notice));
+        listed
+    }
+
+    /// Whether a client consumes what it is told to have lost.
+    fn has_again(&self, notice: &Notice) -> bool {
+        let group = self.state.groups.named(&notice.group).map(|group| group.id);
+        let Some(reader) = group.and_then(|group| self.state.lite_reader(group)) else { return false };
+        let queue = self.state.lite.names(reader.topic).and_then(|names| names.queue(&notice.lite_topic));
+        let clients = self.state.lite.clients(reader.group);
+        let client = hash64(notice.client.as_bytes());
+        queue.zip(clients).is_some_and(|(queue, clients)| clients.is_subscribed(client, queue))
     }
 }
 

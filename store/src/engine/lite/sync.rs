@@ -159,6 +159,8 @@ impl Machine {
             return Ok(());
         }
         heard.version = version.max(heard.version);
+        // What it does not list any more it knows to be gone: listed again, it is wanted again.
+        heard.gone.retain(|name| names.contains(name.as_ref()));
         let gone = heard.gone.clone();
         let mut change = Change::default();
         let mut kept = BTreeSet::new();

@@ -156,7 +156,7 @@ impl Machine {
         for (group, hash, client) in told {
             self.notify(group, &client, &name);
             if let Some(heard) = self.lite.heard.get_mut(&(group, hash)) {
-                heard.gone.insert(name.as_ref().into());
+                heard.lose(&name);
             }
         }
     }

@@ -3,9 +3,10 @@
 //! time has come is due by comparison, no job has to run for it. Where message groups are in order,
 //! what had to be passed over has a row as well.
 
+mod attempts;
 mod fifo;
+mod holders;
 mod row;
-mod sessions;
 mod subscription;
 #[cfg(test)]
 mod tests;
@@ -19,7 +20,7 @@ use std::{
 use centaur_apis::log::{Acked, CursorsSet, DeadLettered, Leased, Position, SessionEnded, VisibilityChanged};
 
 use super::{cursors::Cursors, offsets};
-use sessions::Sessions;
+use holders::Holders;
 
 pub use fifo::Fifo;
 pub use row::{Cursor, Hold, Row};
@@ -48,7 +49,10 @@ pub struct Pop {
     /// When the earliest row of each subscription becomes visible.
     wake: BTreeSet<(u64, Reader)>,
     wake_of: HashMap<Reader, u64>,
-    sessions: Sessions,
+    /// Rows that live as long as the clients that hold them.
+    sessions: Holders,
+    /// Rows that clients of lite groups hold.
+    lite: Holders,
 }
 
 impl Pop {
@@ -99,7 +103,12 @@ impl Pop {
 
     /// How many such rows a client holds.
     pub fn rows_held(&self, session: u64) -> u64 {
-        self.sessions.rows(session)
+        self.sessions.count(session)
+    }
+
+    /// What a client of a lite group has in hand, by queue and offset.
+    pub fn held_of_lite(&self, client: u64, reader: Reader) -> impl Iterator<Item = (u32, u64)> {
+        self.lite.of_in(client, reader)
     }
 
     /// Puts cursors at positions; their rows are gone and their handles void.
@@ -119,9 +128,6 @@ impl Pop {
             let Some(cursor) = self.cursor_mut(reader, position.queue) else { continue };
             cursor.epoch += 1;
             cursor.fetch = position.offset;
-            if let Some(subscription) = self.subscriptions.get_mut(&reader) {
-                subscription.forget_answers(position.queue);
-            }
         }
         if let Some(subscription) = self.subscriptions.get_mut(&reader) {
             subscription.started = true;
@@ -171,8 +177,9 @@ impl Pop {
 
     /// Takes a subscription back from a snapshot.
     pub fn restore(&mut self, reader: Reader, subscription: Subscription) {
-        for (_, _, row) in subscription.all_rows().filter(|(_, _, row)| row.session_bound) {
-            self.sessions.add(row.client, reader);
+        let is_lite = subscription.is_lite();
+        for (queue, offset, row) in subscription.all_rows() {
+            self.hold(reader, is_lite, queue, offset, row);
         }
         self.subscriptions.insert(reader, subscription);
         self.arm(reader, 0);
@@ -251,14 +258,11 @@ impl Pop {
 
     /// Lets go of every row that lived as long as this client.
     pub fn end_session(&mut self, event: &SessionEnded) {
-        let of_it = |row: &Row| row.session_bound && row.client == event.session;
-        let mut ended = Vec::new();
-        for reader in self.sessions.readers(event.session).filter(|r| event.group == 0 || event.group == r.group) {
-            let Some(subscription) = self.subscriptions.get(&reader) else { continue };
-            let of_it = subscription.all_rows().filter(|(_, _, row)| of_it(row));
-            ended.extend(of_it.map(|(queue, offset, row)| (reader, queue, offset, *row)));
-        }
-        for (reader, queue, offset, row) in ended {
+        let held = self.sessions.of(event.session);
+        let ended: Vec<_> = held.filter(|(reader, ..)| event.group == 0 || event.group == reader.group).collect();
+        for (reader, queue, offset) in ended {
+            let row = self.subscriptions.get(&reader).and_then(|subscription| subscription.row(queue, offset));
+            let Some(&row) = row else { continue };
             let row = Row { visible_at_ms: event.visible_at_ms, session_bound: false, ..row };
             self.put(reader, queue, offset, Some(row), 0);
             self.rearm(reader);
@@ -270,20 +274,23 @@ impl Pop {
     pub fn retire(&mut self, topic: u32, queue: u32, start: u64, groups: &BTreeSet<u32>) -> u64 {
         let mut unconsumed = 0;
         for &group in groups {
-            if let Some(cursor) = self.cursor_mut(Reader { group, topic }, queue)
-                && cursor.fetch < start
-            {
-                unconsumed += start - cursor.fetch;
-                cursor.fetch = start;
-            }
+            let Some(subscription) = self.subscriptions.get_mut(&Reader { group, topic }) else { continue };
+            let Some(cursor) = subscription.cursors.get_mut(queue).filter(|cursor| cursor.fetch < start) else {
+                continue;
+            };
+            let lost = start - cursor.fetch;
+            cursor.fetch = start;
+            subscription.expired_unconsumed += lost;
+            unconsumed += lost;
         }
         unconsumed
     }
 
     pub fn delete(&mut self, reader: Reader) {
         let Some(subscription) = self.subscriptions.remove(&reader) else { return };
-        for (_, _, row) in subscription.all_rows().filter(|(_, _, row)| row.session_bound) {
-            self.sessions.remove(row.client, reader);
+        let is_lite = subscription.is_lite();
+        for (queue, offset, row) in subscription.all_rows() {
+            self.let_go(reader, is_lite, queue, offset, row);
         }
         self.set_wake(reader, None);
     }
@@ -305,12 +312,32 @@ impl Pop {
     /// Puts a row in place; `hash` is that of its message group if it is new.
     fn put(&mut self, reader: Reader, queue: u32, offset: u64, row: Option<Row>, hash: u64) {
         let Some(subscription) = self.subscriptions.get_mut(&reader) else { return };
-        let old = subscription.put(queue, offset, row, hash);
-        if let Some(old) = old.filter(|old| old.session_bound) {
-            self.sessions.remove(old.client, reader);
+        let is_lite = subscription.is_lite();
+        if let Some(old) = subscription.put(queue, offset, row, hash) {
+            self.let_go(reader, is_lite, queue, offset, &old);
         }
-        if let Some(row) = row.filter(|row| row.session_bound) {
-            self.sessions.add(row.client, reader);
+        if let Some(row) = row {
+            self.hold(reader, is_lite, queue, offset, &row);
+        }
+    }
+
+    /// Notes who holds a row, if it is one that a client does not keep when it goes.
+    fn hold(&mut self, reader: Reader, is_lite: bool, queue: u32, offset: u64, row: &Row) {
+        if row.session_bound {
+            self.sessions.add(row.client, reader, queue, offset);
+        }
+        if is_lite && row.hold == Hold::Leased {
+            self.lite.add(row.client, reader, queue, offset);
+        }
+    }
+
+    /// The reverse of it.
+    fn let_go(&mut self, reader: Reader, is_lite: bool, queue: u32, offset: u64, row: &Row) {
+        if row.session_bound {
+            self.sessions.remove(row.client, reader, queue, offset);
+        }
+        if is_lite && row.hold == Hold::Leased {
+            self.lite.remove(row.client, reader, queue, offset);
         }
     }
 

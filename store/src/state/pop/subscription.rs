@@ -1,17 +1,14 @@
 //! One group's cursors in one topic, and the order in which their rows become due.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap},
     ops::Bound,
 };
 
 use centaur_apis::log;
 
-use super::{Fifo, Granted, Hold, Row, fifo::Key, turn::Turn};
+use super::{Fifo, Granted, Hold, Row, attempts::Attempts, fifo::Key, turn::Turn};
 use crate::state::cursors::Cursors;
-
-/// Answers remembered per subscription, so that a repeated attempt gets them again.
-const ATTEMPTS_MAX: usize = 1024;
 
 /// A place in the order of becoming due: visible at, queue, and a row's offset or, where message
 /// groups are in order, the hash of a message group.
@@ -34,6 +31,8 @@ pub struct Subscription {
     pub cursors: Cursors,
     /// Whether the group was ever put at a position in this topic.
     pub started: bool,
+    /// Messages that retention took before the group had them.
+    pub expired_unconsumed: u64,
     pub turn: Turn,
     rules: Rules,
     rows: usize,
@@ -43,9 +42,7 @@ pub struct Subscription {
     due: BTreeSet<Due>,
     /// Those that are dead then.
     dead: BTreeSet<Due>,
-    /// Answers by attempt, oldest first in `attempt_order`.
-    attempts: HashMap<u64, Vec<Granted>>,
-    attempt_order: VecDeque<u64>,
+    attempts: Attempts,
 }
 
 impl Rules {
@@ -74,14 +71,14 @@ impl Subscription {
         Self {
             cursors,
             started: false,
+            expired_unconsumed: 0,
             turn: Turn::default(),
             rules,
             rows: 0,
             fifo: rules.is_ordered.then(Fifo::default),
             due: BTreeSet::new(),
             dead: BTreeSet::new(),
-            attempts: HashMap::new(),
-            attempt_order: VecDeque::new(),
+            attempts: Attempts::default(),
         }
     }
 
@@ -95,6 +92,11 @@ impl Subscription {
     /// Whether message groups are in order.
     pub fn is_ordered(&self) -> bool {
         self.fifo.is_some()
+    }
+
+    /// Whether it is of a LITE topic.
+    pub fn is_lite(&self) -> bool {
+        matches!(self.cursors, Cursors::Some(_))
     }
 
     /// Rows by message group, where these are in order.
@@ -165,16 +167,9 @@ impl Subscription {
         free_at.is_some_and(|at| at > now_ms)
     }
 
-    /// Leases of a queue are void: no attempt gets them again. New ones have the same generations.
-    pub(super) fn forget_answers(&mut self, queue: u32) {
-        for answer in self.attempts.values_mut() {
-            answer.retain(|granted| granted.queue != queue);
-        }
-    }
-
     /// What an earlier answer to this attempt gave, as far as those leases still run.
     pub fn repeat(&self, attempt: u64, now_ms: u64) -> Option<Vec<Granted>> {
-        let granted = self.attempts.get(&attempt)?;
+        let granted = self.attempts.get(attempt)?;
         let runs = |g: &Granted| {
             self.row(g.queue, g.offset).is_some_and(|row| {
                 row.generation == g.generation && row.hold == Hold::Leased && row.visible_at_ms > now_ms
@@ -186,25 +181,13 @@ impl Subscription {
 
     /// Remembered answers, oldest first: part of a snapshot.
     pub fn attempts(&self) -> impl Iterator<Item = (u64, &[Granted])> {
-        self.attempt_order.iter().filter_map(|attempt| Some((*attempt, self.attempts.get(attempt)?.as_slice())))
+        self.attempts.iter()
     }
 
-    /// Adds to a remembered answer: one from several queues, or with redeliveries, comes in several
-    /// records. What was delivered again or settled since is of an earlier answer.
-    pub fn remember(&mut self, attempt: u64, granted: Vec<Granted>) {
-        if let Some(answer) = self.attempts.get_mut(&attempt) {
-            let row = |g: &Granted| self.cursors.get(g.queue)?.rows.get(&g.offset);
-            answer.retain(|old| !granted.contains(old) && row(old).is_some_and(|row| row.generation == old.generation));
-            answer.extend(granted);
-            return;
-        }
-        self.attempts.insert(attempt, granted);
-        self.attempt_order.push_back(attempt);
-        if self.attempt_order.len() > ATTEMPTS_MAX
-            && let Some(oldest) = self.attempt_order.pop_front()
-        {
-            self.attempts.remove(&oldest);
-        }
+    /// Adds to a remembered answer what still stands of its leases.
+    pub fn remember(&mut self, attempt: u64, mut granted: Vec<Granted>) {
+        granted.retain(|g| self.row(g.queue, g.offset).is_some_and(|row| row.generation == g.generation));
+        self.attempts.remember(attempt, &granted);
     }
 
     /// Follows the group's settings.
@@ -227,6 +210,9 @@ impl Subscription {
             None => cursor.rows.remove(&offset),
         };
         self.rows = self.rows + usize::from(row.is_some()) - usize::from(old.is_some());
+        if old.is_some_and(|old| row.is_none_or(|row| row.generation != old.generation)) {
+            self.attempts.end(queue, offset);
+        }
         let Some(fifo) = &mut self.fifo else {
             if let Some(old) = old {
                 self.displace((old.visible_at_ms, queue, offset), self.rules.exhausts(&old));

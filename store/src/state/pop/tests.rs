@@ -1,7 +1,7 @@
 //! Rows of ordered and concurrent groups, event by event.
 
 use centaur_apis::{
-    log::{self, Acked, CursorsSet, Leased, Position, VisibilityChanged, control::Event},
+    log::{self, Acked, CursorsSet, Leased, Position, SessionEnded, VisibilityChanged, control::Event},
     units::Lsn,
 };
 
@@ -154,4 +154,68 @@ fn a_snapshot_holds_what_order_needs() {
     }
     assert_eq!(restored.to_snapshot(Lsn(0)), state.to_snapshot(Lsn(0)));
     assert_eq!((due(&restored, 160), due(&state, 160)), (vec![vec![4, 6], vec![3], vec![2, 5]], due(&restored, 160)));
+}
+
+fn taken_by(state: &mut State, client: u64, offsets: &[u64]) {
+    let event = Leased {
+        group: READER.group,
+        topic: READER.topic,
+        fetch_end: offsets.iter().map(|offset| offset + 1).max().unwrap_or_default(),
+        offsets: offsets::pack(offsets.iter().copied()),
+        visible_at_ms: 1_000,
+        session: client,
+        client,
+        attempt: client,
+        ..Default::default()
+    };
+    state.apply_event(&Event::Leased(event), false);
+}
+
+#[test]
+fn a_client_that_ends_lets_go_of_what_it_has_and_of_nothing_else() {
+    let mut state = state(log::Group { max_attempts: 9, ..Default::default() });
+    taken_by(&mut state, 1, &[0, 2]);
+    taken_by(&mut state, 2, &[1, 3]);
+    ack(&mut state, 2);
+    let restored = State::from_snapshot(state.to_snapshot(Lsn(0)));
+    for mut state in [state, restored] {
+        assert_eq!((state.pop.rows_held(1), state.pop.rows_held(2)), (1, 2));
+        for group in [READER.group + 1, 0] {
+            state.apply_event(&Event::SessionEnded(SessionEnded { session: 1, visible_at_ms: 5, group }), false);
+            assert_eq!(state.pop.rows_held(1), u64::from(group != 0));
+        }
+        assert_eq!((due(&state, 5), state.pop.rows_held(2)), (vec![vec![0]], 2));
+        state.pop.delete(READER);
+        assert_eq!(state.pop.sessions().count(), 0);
+    }
+}
+
+#[test]
+fn an_answer_is_forgotten_when_nothing_of_it_stands() {
+    let mut state = state(log::Group { max_attempts: 9, ..Default::default() });
+    taken_by(&mut state, 1, &[0, 1]);
+    taken_by(&mut state, 2, &[2]);
+    taken_by(&mut state, 3, &[3]);
+    ack(&mut state, 0);
+    give_back(&mut state, 2, 50);
+    assert_eq!(subscription(&state).attempts().map(|(attempt, _)| attempt).collect::<Vec<_>>(), [1, 3]);
+    assert_eq!(subscription(&state).repeat(1, 0).map(|granted| granted.len()), Some(1));
+    ack(&mut state, 1);
+    let positions = vec![Position { queue: 0, offset: 0 }];
+    let reset = CursorsSet { group: READER.group, topic: READER.topic, positions };
+    state.apply_event(&Event::CursorsSet(reset), false);
+    taken_by(&mut state, 4, &[3]);
+    assert_eq!(subscription(&state).repeat(3, 0), None, "another lease has the same generation");
+    assert_eq!(state.to_snapshot(Lsn(0)).subscriptions[0].attempts.len(), 1);
+}
+
+#[test]
+fn a_snapshot_with_answers_of_which_nothing_stands_is_read_without_them() {
+    let mut state = state(log::Group { max_attempts: 9, ..Default::default() });
+    taken_by(&mut state, 1, &[0, 1]);
+    let mut snapshot = state.to_snapshot(Lsn(0));
+    let known = snapshot.subscriptions[0].attempts[0].clone();
+    let stale = log::AttemptState { attempt: 9, generations: vec![7, 7], ..known };
+    snapshot.subscriptions[0].attempts.insert(0, stale);
+    assert_eq!(State::from_snapshot(snapshot).to_snapshot(Lsn(0)), state.to_snapshot(Lsn(0)));
 }
