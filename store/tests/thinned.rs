@@ -10,7 +10,7 @@ use std::{
 
 use centaur_apis::{
     names::StoreGroupName,
-    store::{DescribeRequest, NewMessage, PutTopicRequest},
+    store::{AppendRequest, Batch, DescribeRequest, NewMessage, PutTopicRequest, RecallRequest},
 };
 use centaur_store::{
     Config, Flush, OpenError,
@@ -163,6 +163,62 @@ async fn a_segment_whose_index_run_cannot_be_written_is_not_thinned() {
     fs::remove_dir(&obstacle).expect("removed");
     let (store, mut client) = harness::open(&config, &hands, &Medium::Real).expect("opens");
     assert_eq!(pop_all(&mut client, "workers").await, [0, 1, 2, 3, 4]);
+    drop(client);
+    tokio::task::spawn_blocking(|| store.close()).await.expect("joined").expect("closed");
+}
+
+/// Everything that is left of segments, and nothing but that: also what came into its queue there and
+/// is stored in an older one, what was recalled, and what was decided.
+#[tokio::test]
+async fn index_runs_of_thinned_segments_are_made_again_whole() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let config =
+        Config { data_dir: dir.path().into(), segment_bytes: 1 << 20, flush: Flush::Sync, ..Config::default() };
+    let (hands, log_dir) = (Hands::default(), dir.path().join("log"));
+    let (store, mut client) = harness::open(&config, &hands, &Medium::Real).expect("opens");
+    create_topic(&mut client, TOPIC, 1).await.expect("made");
+    create_topic(&mut client, SHORT, 1).await.expect("made");
+    let brief = PutTopicRequest { name: SHORT.into(), retention_ms: Some(60_000), ..Default::default() };
+    client.put_topic(brief).await.expect("set");
+    let mut tickets = Vec::new();
+    for (id, due_ms) in [(0u64, 30_000), (1, 30_000), (2, 7_200_000), (3, 7_200_000)] {
+        let later =
+            NewMessage { due_ms: START_MS + due_ms, ..message(TOPIC, &id.to_string(), None, &[], vec![2; 100]) };
+        let batch = Batch { topic: TOPIC.into(), messages: vec![later] };
+        let answer = client.append(AppendRequest { batches: vec![batch] }).await.expect("sent").into_inner();
+        tickets.push(answer.results[0].tickets[0].clone());
+    }
+    // Two come due in the second segment, and one of the others is recalled there.
+    fill_segment(&mut client, &log_dir).await;
+    hands.pass(30_000);
+    for _ in 0..2 {
+        client.describe(DescribeRequest {}).await.expect("described");
+    }
+    let recall = RecallRequest { topic: TOPIC.into(), ticket: tickets[2].clone() };
+    client.recall(recall.clone()).await.expect("recalled");
+    for _ in 0..4 {
+        fill_segment(&mut client, &log_dir).await;
+    }
+    hands.pass(120_000);
+    while with_ending(&log_dir, "thin").len() < 2 {
+        client.describe(DescribeRequest {}).await.expect("described");
+        hands.pass(10_000);
+    }
+    drop(client);
+    tokio::task::spawn_blocking(|| store.close()).await.expect("joined").expect("closed");
+    for thinned in with_ending(&log_dir, "thin") {
+        fs::remove_file(thinned.with_extension("idx")).expect("removed");
+    }
+
+    let (store, mut client) = harness::open(&config, &hands, &Medium::Real).expect("opens");
+    assert_eq!(client.recall(recall).await.expect("again").into_inner().message_id, "2");
+    assert_eq!(pop_all(&mut client, "workers").await, [0, 1]);
+    hands.pass(7_200_000);
+    for _ in 0..2 {
+        client.describe(DescribeRequest {}).await.expect("described");
+    }
+    // Those of the other two come once more: nobody said that they are done.
+    assert_eq!(pop_all(&mut client, "workers").await, [0, 1, 3]);
     drop(client);
     tokio::task::spawn_blocking(|| store.close()).await.expect("joined").expect("closed");
 }

@@ -7,12 +7,18 @@ use std::{
     ops::Range,
 };
 
-use centaur_apis::units::Lsn;
+use centaur_apis::{
+    log::{Control, control::Event},
+    units::Lsn,
+};
 use thiserror::Error;
 
-use super::Machine;
+use super::{
+    Machine,
+    start::{OpenError, each_record},
+};
 use crate::{
-    log::{self, SegmentInfo},
+    log::{self, SegmentInfo, record::Record, thinned_bytes},
     state::{
         index::{Foreign, Index, QueueKey, RunError, Stretch, TimerPlace},
         pop::Reader,
@@ -26,6 +32,8 @@ pub enum NeededError {
     Run(#[from] RunError),
     #[error(transparent)]
     Read(#[from] log::ReadError),
+    #[error(transparent)]
+    Events(#[from] OpenError),
 }
 
 /// What refers to the records of a segment: messages in their queues, in the hands of a group,
@@ -45,18 +53,38 @@ pub struct References {
     topics: HashSet<u32>,
 }
 
-/// What of a segment is needed, and how many bytes that is.
+/// What of a segment is needed: records by place, with their lengths.
 pub struct Needed {
-    /// Sorted by place, with their lengths.
-    pub records: Vec<(Lsn, u32)>,
-    pub bytes: u64,
+    pub records: Records,
+    /// What is kept beside them while the segment is: what came into its queue here, was recalled or
+    /// decided. Its index run is made again from that. Looked for only where the records alone would
+    /// make a smaller file.
+    pub events: Records,
+}
+
+/// Records by place, with their lengths.
+pub type Records = BTreeMap<Lsn, u32>;
+
+impl Needed {
+    /// Bytes of a file with all of it.
+    pub fn thinned_bytes(&self) -> u64 {
+        let lengths = self.records.values().chain(self.events.values());
+        thinned_bytes((self.records.len() + self.events.len()) as u64, lengths.map(|length| u64::from(*length)).sum())
+    }
+
+    /// All of it, sorted by place.
+    pub fn into_live(self) -> Vec<(Lsn, u32)> {
+        let mut live = self.records;
+        live.extend(self.events);
+        live.into_iter().collect()
+    }
 }
 
 impl References {
     /// Finds the records. `index` has the segment's run; others may be missing.
     pub fn find(self, index: &Index, reader: &log::Reader) -> Result<Needed, NeededError> {
         let here = self.segment.base..self.segment.end;
-        let mut records: BTreeMap<Lsn, u32> = self.undecided.into_iter().collect();
+        let mut records: Records = self.undecided.into_iter().collect();
         let mut entries = Vec::new();
         for (queue, offsets) in self.queued {
             entries.clear();
@@ -76,9 +104,24 @@ impl References {
         index.timers_in(here.start, self.timers_done, &mut timers)?;
         let known = timers.into_iter().filter(|timer| self.topics.contains(&timer.message.queue.topic));
         records.extend(known.map(|timer| (timer.place.lsn, timer.message.length)));
-        let bytes = records.values().map(|length| u64::from(*length)).sum();
-        Ok(Needed { records: records.into_iter().collect(), bytes })
+        let mut needed = Needed { records, events: Records::new() };
+        if needed.thinned_bytes() * 2 <= self.segment.bytes_on_disk {
+            needed.events = events_in(reader, &self.segment)?;
+        }
+        Ok(needed)
     }
+}
+
+/// Records of a segment that say of messages what is in its index run and in no message.
+fn events_in(reader: &log::Reader, segment: &SegmentInfo) -> Result<Records, OpenError> {
+    let mut events = Records::new();
+    each_record(reader, segment, segment.base..segment.end, &mut |lsn, length, record| {
+        let Record::Control(Control { event: Some(event) }) = record else { return };
+        if matches!(event, Event::TimersFired(_) | Event::TimerRecalled(_) | Event::TransactionEnded(_)) {
+            events.insert(lsn, length);
+        }
+    })?;
+    Ok(events)
 }
 
 impl Machine {

@@ -11,7 +11,7 @@ use centaur_apis::{
 
 use super::{Machine, consume::Lease, needed::Needed, origin::Cause};
 use crate::{
-    log::{self, DiskStage, Failure, SegmentInfo, Thinned, Thinning},
+    log::{DiskStage, Failure, SegmentInfo, Thinned, Thinning},
     metrics,
     state::index::{QueueKey, RunError, Stretch},
 };
@@ -347,13 +347,12 @@ impl Machine {
         self.note_needed(base, &needed);
         let segments = self.finished_segments();
         let Some(at) = segments.iter().position(|segment| segment.base == base) else { return };
-        let Needed { records, bytes } = needed;
-        let is_going = at == 0 && records.is_empty();
-        let is_smaller = log::thinned_bytes(records.len() as u64, bytes) * 2 <= self.taken_by(&segments[at]);
+        let is_going = at == 0 && needed.records.is_empty();
+        let is_smaller = needed.thinned_bytes() * 2 <= self.taken_by(&segments[at]);
         if is_smaller && !is_going {
-            tracing::info!(base_lsn = base.0, records = records.len(), "segment is being thinned");
+            tracing::info!(base_lsn = base.0, records = needed.records.len(), "segment is being thinned");
             self.retention.busy_with = Some(base);
-            self.housekeeper.thin(self.reader.clone(), Thinning { base, live: records });
+            self.housekeeper.thin(self.reader.clone(), Thinning { base, live: needed.into_live() });
         }
     }
 

@@ -189,13 +189,6 @@ fn open_or_rebuild(config: &Config, reader: &Reader, segment: &SegmentInfo) -> R
         Ok(_) => tracing::warn!(path = %path.display(), "index run belongs to another segment and is made again"),
         Err(error) => tracing::warn!(path = %path.display(), %error, "index run is made again from its segment"),
     }
-    if segment.thinned {
-        // Its events went with what was not needed of it: the records they were of are elsewhere.
-        tracing::error!(
-            path = %path.display(),
-            "index run of a thinned segment is made again without what came into its queues there and was stored before, if anything was; restore the file from a backup to have it"
-        );
-    }
     let mut open = if segment.thinned { Open::of_thinned() } else { Open::default() };
     each_record(reader, segment, segment.base..segment.end, &mut |lsn, length, record| {
         open.push_record(lsn, length, record);
@@ -223,7 +216,7 @@ fn replay(state: &mut State, reader: &Reader, from: Lsn, segment: &SegmentInfo) 
 
 /// Gives the records of a segment within a range that begins and ends with blocks; of a thinned one
 /// those that are left.
-fn each_record(
+pub(super) fn each_record(
     reader: &Reader,
     segment: &SegmentInfo,
     range: Range<Lsn>,

@@ -96,7 +96,7 @@ async fn what_expired_and_was_left_out_of_a_list_comes_back_by_being_listed() {
     let mut bench = Bench::new().await;
     bench.config.lite_expiry_min_ms = MINUTE_MS;
     bench.reopen().await;
-    bench.put_lite_topic(TOPIC, Some(10)).await;
+    bench.put_lite_topic(TOPIC, Some(MINUTE_MS)).await;
     bench.add("one", &["a"]).await;
     bench.hands.pass(2 * MINUTE_MS + 1);
     bench.sync("one", Action::CompleteAdd, &["a"]).await.expect("passed over");

@@ -168,7 +168,7 @@ fn taken_by(state: &mut State, client: u64, offsets: &[u64]) {
         attempt: client,
         ..Default::default()
     };
-    state.apply_event(&Event::Leased(event), false);
+    state.apply_event(Lsn(0), &Event::Leased(event), false);
 }
 
 #[test]
@@ -181,7 +181,11 @@ fn a_client_that_ends_lets_go_of_what_it_has_and_of_nothing_else() {
     for mut state in [state, restored] {
         assert_eq!((state.pop.rows_held(1), state.pop.rows_held(2)), (1, 2));
         for group in [READER.group + 1, 0] {
-            state.apply_event(&Event::SessionEnded(SessionEnded { session: 1, visible_at_ms: 5, group }), false);
+            state.apply_event(
+                Lsn(0),
+                &Event::SessionEnded(SessionEnded { session: 1, visible_at_ms: 5, group }),
+                false,
+            );
             assert_eq!(state.pop.rows_held(1), u64::from(group != 0));
         }
         assert_eq!((due(&state, 5), state.pop.rows_held(2)), (vec![vec![0]], 2));
@@ -203,7 +207,7 @@ fn an_answer_is_forgotten_when_nothing_of_it_stands() {
     ack(&mut state, 1);
     let positions = vec![Position { queue: 0, offset: 0 }];
     let reset = CursorsSet { group: READER.group, topic: READER.topic, positions };
-    state.apply_event(&Event::CursorsSet(reset), false);
+    state.apply_event(Lsn(0), &Event::CursorsSet(reset), false);
     taken_by(&mut state, 4, &[3]);
     assert_eq!(subscription(&state).repeat(3, 0), None, "another lease has the same generation");
     assert_eq!(state.to_snapshot(Lsn(0)).subscriptions[0].attempts.len(), 1);

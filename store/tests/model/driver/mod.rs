@@ -67,7 +67,8 @@ impl Driver {
         let medium = if is_real { Medium::Real } else { Medium::Faulty(FaultyDisk::default()) };
         let hands = Hands::default();
         let (store, client) = harness::open(&config, &hands, &medium).expect("an empty directory opens");
-        let model = Reference::new(harness::START_MS);
+        let mut model = Reference::new(harness::START_MS);
+        (model.undecided_ms, model.discarded_ms) = (config.retention_ms, config.transaction_discarded_ms);
         Self {
             random,
             model,

@@ -98,6 +98,9 @@ pub struct Ask {
 #[derive(Debug, Default)]
 pub struct Reference {
     pub now_ms: u64,
+    /// How long transactions may be undecided, and are kept after that, ms.
+    pub undecided_ms: u64,
+    pub discarded_ms: u64,
     pub topics: BTreeMap<String, Topic>,
     pub groups: BTreeMap<String, Group>,
     subscriptions: BTreeMap<Reader, Subscription>,
@@ -255,6 +258,7 @@ impl Reference {
     pub fn pass(&mut self, now_ms: u64) {
         self.now_ms = now_ms;
         self.fire_due();
+        self.discard_aged();
         self.drop_discarded();
         self.bury_due();
         if now_ms < self.sessions_ms {

@@ -120,6 +120,16 @@ impl Reference {
         due.map(|half| half.topic.as_str())
     }
 
+    /// What is too old is discarded, whether or not anybody was asked.
+    pub(super) fn discard_aged(&mut self) {
+        let (now_ms, undecided_ms, discarded_ms) = (self.now_ms, self.undecided_ms, self.discarded_ms);
+        let is_aged = |half: &&mut Half| !half.is_discarded && half.message.recorded_ms + undecided_ms < now_ms;
+        for half in self.transactions.undecided.iter_mut().filter(is_aged) {
+            half.is_discarded = true;
+            half.next_check_ms = now_ms + discarded_ms;
+        }
+    }
+
     /// What nobody decided in time is rolled back.
     pub(super) fn drop_discarded(&mut self) {
         let now_ms = self.now_ms;
