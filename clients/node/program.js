@@ -5,6 +5,7 @@ import { basic } from './scenarios/basic.js';
 import { hold } from './scenarios/hold.js';
 import { listen, listenLite } from './scenarios/listen.js';
 import { recall } from './scenarios/recall.js';
+import { retry } from './scenarios/retry.js';
 import { survive } from './scenarios/survive.js';
 import { transaction } from './scenarios/transaction.js';
 import { read, send } from './scenarios/transfer.js';
@@ -18,6 +19,7 @@ const SCENARIOS = {
   listen,
   'listen-lite': listenLite,
   hold,
+  retry,
   recall,
   transaction,
   survive,

@@ -20,12 +20,12 @@ def expected(prefix, number):
 KIND_FIELDS = ("group", "due_ms", "priority", "lite_topic")
 
 
-def differences(received, prefix, number, message_id, **kind):
-    """Sentences about every field of a received message that is not as it must be on a first delivery.
+def differences(received, prefix, number, message_id, attempt=1, **kind):
+    """Sentences about every field of a received message that is not as it must be.
 
     `kind` has those fields of its kind that it must have; it must not have the others.
     """
-    wanted = {**expected(prefix, number), "id": message_id, "attempt": 1}
+    wanted = {**expected(prefix, number), "id": message_id, "attempt": attempt}
     seen = {**received, "keys": sorted(received["keys"] or [])}
     wrong = [_difference(field, seen[field], value) for field, value in wanted.items() if seen[field] != value]
     for field in KIND_FIELDS:

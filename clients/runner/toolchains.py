@@ -41,13 +41,13 @@ class Client:
         return [str(word) for word in _COMMANDS[self.language](self, home)], environment
 
 
-_SIMPLE = frozenset({"basic", "unknown", "matrix", "fifo", "delay", "transaction", "kinds", "survive"})
+_SIMPLE = frozenset({"basic", "retry", "unknown", "matrix", "fifo", "delay", "transaction", "kinds", "survive"})
 _LISTENING = frozenset({"push", "dead-letter", "fifo-push"})
 _NEW = frozenset({"recall", "priority", "lite"})
 _EVERYTHING = _SIMPLE | _LISTENING | _NEW
 _ENCRYPTED = frozenset({"basic"})
 # Older than the switch between plaintext and TLS.
-_OLD = frozenset({"basic", "fifo", "delay", "transaction"}) | _LISTENING
+_OLD = frozenset({"basic", "retry", "fifo", "delay", "transaction"}) | _LISTENING
 CLIENTS = [
     Client("java", "java", scenarios=_EVERYTHING, version=NEWEST_JAVA),
     Client("java-tls", "java", {"tls": "on"}, _ENCRYPTED, version=NEWEST_JAVA),

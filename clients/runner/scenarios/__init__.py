@@ -10,6 +10,7 @@ from runner.scenarios.first import basic, descriptors, push, unknown
 from runner.scenarios.lite import lite, lite_simple
 from runner.scenarios.matrix import kinds, matrix
 from runner.scenarios.priority import priority
+from runner.scenarios.retry import retry
 from runner.scenarios.survive import survive
 from runner.scenarios.transaction import transaction
 
@@ -18,6 +19,7 @@ __all__ = ["SCENARIOS", "descriptors"]
 SCENARIOS = {
     "basic": basic,
     "push": push,
+    "retry": retry,
     "unknown": unknown,
     "matrix": matrix,
     "dead-letter": dead_letter,
