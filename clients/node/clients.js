@@ -3,19 +3,15 @@ import client from 'rocketmq-client-nodejs';
 import contract from 'rocketmq-client-nodejs/proto/apache/rocketmq/v2/definition_pb.js';
 
 export const { ConsumeResult } = client;
+export const { TransactionResolution } = contract;
 
 function common(args) {
   return { endpoints: args.endpoint, namespace: '', sslEnabled: args.tls };
 }
 
-// A producer that commits every transaction the server asks about, after calling `checked(message)`.
-export async function producer(args, topics, checked = () => {}) {
-  const checker = {
-    check: async message => {
-      checked(message);
-      return contract.TransactionResolution.COMMIT;
-    },
-  };
+// A producer that answers the server's questions about its transactions with what `check(message)` gives.
+export async function producer(args, topics, check = () => TransactionResolution.COMMIT) {
+  const checker = { check: async message => check(message) };
   const started = new client.Producer({ ...common(args), topics, checker });
   await started.startup();
   return started;

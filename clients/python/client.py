@@ -19,9 +19,9 @@ def _configuration(arguments):
     return ClientConfiguration(arguments.endpoint, Credentials())
 
 
-def producer(arguments, topics, checked=lambda message: None):
-    """A producer that commits every transaction the server asks about, after calling `checked(message)`."""
-    started = Producer(_configuration(arguments), topics, _Checker(checked), tls_enable=arguments.tls)
+def producer(arguments, topics, check=lambda message: TransactionResolution.COMMIT):
+    """A producer that answers the server's questions about its transactions with what `check(message)` gives."""
+    started = Producer(_configuration(arguments), topics, _Checker(check), tls_enable=arguments.tls)
     started.startup()
     return started
 
@@ -77,12 +77,11 @@ def lite_simple_consumer(arguments, await_s):
 
 
 class _Checker(TransactionChecker):
-    def __init__(self, checked):
-        self._checked = checked
+    def __init__(self, check):
+        self._check = check
 
     def check(self, message):
-        self._checked(message)
-        return TransactionResolution.COMMIT
+        return self._check(message)
 
 
 class _Listener(MessageListener):
