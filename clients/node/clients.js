@@ -2,7 +2,7 @@
 import client from 'rocketmq-client-nodejs';
 import contract from 'rocketmq-client-nodejs/proto/apache/rocketmq/v2/definition_pb.js';
 
-export const { ConsumeResult } = client;
+export const { ConsumeResult, ConsumeResultSuspend } = client;
 export const { TransactionResolution } = contract;
 
 function common(args) {

@@ -1,5 +1,7 @@
 """Producers and consumers for one server, started when they are returned."""
 
+import time
+
 from rocketmq import (
     ClientConfiguration,
     Credentials,
@@ -13,6 +15,12 @@ from rocketmq import (
     TransactionChecker,
     TransactionResolution,
 )
+from rocketmq.v5.exception import LiteSubscriptionQuotaExceededException
+
+from output import step
+
+SETTINGS_S = 5
+PAUSE_S = 0.02
 
 
 def _configuration(arguments):
@@ -74,6 +82,25 @@ def lite_simple_consumer(arguments, await_s):
     )
     started.startup()
     return started
+
+
+def subscribe_lite(consumer, arguments):
+    """Subscribes to the lite topics in `subscribe`."""
+    with step("subscribe"):
+        for lite_topic in arguments.words("subscribe"):
+            _subscribe(consumer, lite_topic)
+
+
+def _subscribe(consumer, lite_topic):
+    """Subscribes, again while a simple consumer knows no quota: its start does not wait for the server's settings."""
+    deadline = time.monotonic() + SETTINGS_S
+    while True:
+        try:
+            return consumer.subscribe_lite(lite_topic)
+        except LiteSubscriptionQuotaExceededException:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(PAUSE_S)
 
 
 class _Checker(TransactionChecker):

@@ -17,6 +17,7 @@ SCENARIOS = {
     "listen-lite": listen.lite,
     "hold": hold.run,
     "retry": retry.run,
+    "retry-lite": retry.lite,
     "recall": recall.run,
     "transaction": transaction.run,
     "survive": survive.run,

@@ -78,8 +78,9 @@ class Server:
     def has_topic(self, name):
         return self._ask("topic", "describe", name).returncode == 0
 
-    def create_group(self, name, fifo=False, max_attempts=None, lite_topic=None):
+    def create_group(self, name, fifo=False, max_attempts=None, lite_topic=None, exclusive=False):
         options = [*_option("--max-attempts", max_attempts), *_option("--lite-topic", lite_topic)]
+        options += ["--lite-exclusive"] if exclusive else []
         self._command("group", "create", name, *_option("--order", "fifo" if fifo else None), *options)
 
     def backlog(self, group):

@@ -12,6 +12,19 @@ RETURNED_S = 2
 def run(arguments):
     with step("start"):
         consumer = client.simple_consumer(arguments, AWAIT_S)
+    _retry(consumer)
+
+
+def lite(arguments):
+    """The same for the lite topics in `subscribe`."""
+    with step("start"):
+        consumer = client.lite_simple_consumer(arguments, AWAIT_S)
+    client.subscribe_lite(consumer, arguments)
+    success("ready")
+    _retry(consumer)
+
+
+def _retry(consumer):
     message = _attempt(consumer)
     with step("returned"):
         consumer.change_invisible_duration(message, RETURNED_S)

@@ -7,7 +7,7 @@ from runner.scenarios.dead_letter import dead_letter
 from runner.scenarios.delay import delay, recall
 from runner.scenarios.fifo import fifo, fifo_push
 from runner.scenarios.first import basic, descriptors, push, unknown
-from runner.scenarios.lite import lite, lite_simple
+from runner.scenarios.lite import lite, lite_exclusive, lite_fail, lite_simple
 from runner.scenarios.matrix import kinds, matrix
 from runner.scenarios.priority import priority
 from runner.scenarios.retry import retry
@@ -31,6 +31,8 @@ SCENARIOS = {
     "priority": priority,
     "kinds": kinds,
     "lite": lite,
+    "lite-fail": lite_fail,
+    "lite-exclusive": lite_exclusive,
     "lite-simple": lite_simple,
     "survive": survive,
 }
