@@ -21,7 +21,7 @@ export async function simpleConsumer(args, awaitMs) {
   const started = new client.SimpleConsumer({
     ...common(args),
     consumerGroup: args.group,
-    subscriptions: new Map([[args.topic, '*']]),
+    subscriptions: new Map(args.topics.map(topic => [topic, '*'])),
     awaitDuration: awaitMs,
   });
   await started.startup();
@@ -33,7 +33,7 @@ export async function pushConsumer(args, take) {
   const started = new client.PushConsumer({
     ...common(args),
     consumerGroup: args.group,
-    subscriptions: new Map([[args.topic, '*']]),
+    subscriptions: new Map(args.topics.map(topic => [topic, '*'])),
     messageListener: { consume: take },
   });
   await started.startup();

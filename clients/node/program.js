@@ -7,6 +7,7 @@ import { listen, listenLite } from './scenarios/listen.js';
 import { recall } from './scenarios/recall.js';
 import { retry } from './scenarios/retry.js';
 import { survive } from './scenarios/survive.js';
+import { topics } from './scenarios/topics.js';
 import { transaction } from './scenarios/transaction.js';
 import { read, send } from './scenarios/transfer.js';
 import { unknown } from './scenarios/unknown.js';
@@ -21,6 +22,7 @@ const SCENARIOS = {
   hold,
   retry,
   recall,
+  topics,
   transaction,
   survive,
 };

@@ -63,7 +63,7 @@ CLIENTS = [
     # The only one with a simple consumer of lite topics.
     Client("python", "python", scenarios=_EVERYTHING | {"lite-simple"}),
     # This client takes a message of priority 0 for one without.
-    Client("node", "node", scenarios=_EVERYTHING, priority_min=1, suspends=True),
+    Client("node", "node", scenarios=_EVERYTHING | {"topics"}, priority_min=1, suspends=True),
     Client("rust", "rust", scenarios=_SIMPLE, extends_lease=False, due_unit_ms=1000),
 ]
 

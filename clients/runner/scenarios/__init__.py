@@ -12,6 +12,7 @@ from runner.scenarios.matrix import kinds, matrix
 from runner.scenarios.priority import priority
 from runner.scenarios.retry import retry
 from runner.scenarios.survive import survive
+from runner.scenarios.topics import topics
 from runner.scenarios.transaction import transaction
 
 __all__ = ["SCENARIOS", "descriptors"]
@@ -21,6 +22,7 @@ SCENARIOS = {
     "push": push,
     "retry": retry,
     "unknown": unknown,
+    "topics": topics,
     "matrix": matrix,
     "dead-letter": dead_letter,
     "fifo": fifo,
