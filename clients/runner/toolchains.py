@@ -25,6 +25,8 @@ class Client:
     start_ms_max: int = 1000
     extends_lease: bool = True
     priority_min: int = 0
+    # Sends bodies of several MiB.
+    sends_large: bool = True
     # A listener may have a lite topic wait without failing its message.
     suspends: bool = False
     # Says which lite topics it subscribes to, and understands when the server takes one away.
@@ -45,7 +47,7 @@ class Client:
         return [str(word) for word in _COMMANDS[self.language](self, home)], environment
 
 
-_SIMPLE = frozenset({"basic", "retry", "unknown", "matrix", "fifo", "delay", "transaction", "kinds", "survive"})
+_SIMPLE = frozenset({"basic", "retry", "unknown", "matrix", "large", "fifo", "delay", "transaction", "kinds", "survive"})
 _LISTENING = frozenset({"push", "dead-letter", "fifo-push"})
 _NEW = frozenset({"recall", "priority", "lite", "lite-fail", "lite-exclusive"})
 _EVERYTHING = _SIMPLE | _LISTENING | _NEW
@@ -58,7 +60,16 @@ CLIENTS = [
     Client("java-5.0.3", "java", {"tls": "on"}, _OLD, version=OLDEST_JAVA),
     # After its start this client looks for the server's settings once a second. Of what it received
     # at once it goes on behind a failed message, which has its next call later.
-    Client("go", "go", scenarios=_EVERYTHING, start_ms_max=2000, waits_for_failed=False, suspends=True),
+    # It sends at most 2 MiB.
+    Client(
+        "go",
+        "go",
+        scenarios=_EVERYTHING,
+        start_ms_max=2000,
+        waits_for_failed=False,
+        sends_large=False,
+        suspends=True,
+    ),
     Client("go-tls", "go", {"tls": "on"}, _ENCRYPTED, start_ms_max=2000),
     # The only one with a simple consumer of lite topics.
     Client("python", "python", scenarios=_EVERYTHING | {"lite-simple"}),

@@ -8,7 +8,7 @@ from runner.scenarios.delay import delay, recall
 from runner.scenarios.fifo import fifo, fifo_push
 from runner.scenarios.first import basic, descriptors, push, unknown
 from runner.scenarios.lite import lite, lite_exclusive, lite_fail, lite_simple
-from runner.scenarios.matrix import kinds, matrix
+from runner.scenarios.matrix import kinds, large, matrix
 from runner.scenarios.priority import priority
 from runner.scenarios.retry import retry
 from runner.scenarios.survive import survive
@@ -24,6 +24,7 @@ SCENARIOS = {
     "unknown": unknown,
     "topics": topics,
     "matrix": matrix,
+    "large": large,
     "dead-letter": dead_letter,
     "fifo": fifo,
     "fifo-push": fifo_push,
