@@ -94,10 +94,11 @@ func takeOnce(consumer client.SimpleConsumer, take listener) error {
 		return err
 	}
 	for _, message := range messages {
+		// Whether an ack that failed was heard is unknown: what was received counts.
+		take(message)
 		if err := consumer.Ack(context.Background(), message); err != nil {
 			return err
 		}
-		take(message)
 	}
 	return nil
 }

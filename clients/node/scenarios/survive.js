@@ -40,8 +40,9 @@ async function receive(consumer, take) {
   for (;;) {
     try {
       for (const message of await consumer.receive(16, INVISIBLE_MS)) {
-        await consumer.ack(message);
+        // Whether an ack that failed was heard is unknown: what was received counts.
         take(message);
+        await consumer.ack(message);
       }
     } catch (error) {
       success('retry', { error: describe(error) });

@@ -55,8 +55,9 @@ def _receive(consumer, take):
     while True:
         try:
             for message in consumer.receive(16, INVISIBLE_S) or []:
-                consumer.ack(message)
+                # Whether an ack that failed was heard is unknown: what was received counts.
                 take(message)
+                consumer.ack(message)
         except Exception as error:
             success("retry", error=f"{type(error).__name__}: {error}")
             time.sleep(PAUSE_S)

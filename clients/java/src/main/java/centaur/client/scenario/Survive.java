@@ -62,8 +62,9 @@ public final class Survive {
         while (true) {
             try {
                 for (MessageView message : consumer.receive(16, INVISIBLE)) {
-                    consumer.ack(message);
+                    // Whether an ack that failed was heard is unknown: what was received counts.
                     take(message, taken);
+                    consumer.ack(message);
                 }
             } catch (Exception error) {
                 Output.success("retry", "error", Output.describe(error));
