@@ -30,6 +30,7 @@ def dead_letter(run, clients):
         is_told = [properties.keys() for properties in died] == [DEATH]
         is_told = is_told and died[0]["DLQ_GROUP"] == place["group"] and died[0]["DLQ_ATTEMPTS"] == str(ATTEMPTS)
         run.report.check(f"{name} is told what the dead letter died of", is_told, f"{died}")
+        run.check_settled(f"{name} has nothing left", place["group"])
 
     run.each("dead-letter", clients, 3, judge)
 

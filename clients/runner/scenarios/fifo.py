@@ -21,6 +21,7 @@ def fifo(run, clients):
         name = f"fifo {client.name}"
         run.check_received(f"{name} receives what was sent", client, sent, received, group=turn(GROUPS))
         check_order(run, f"{name} receives in order", client, received, GROUPS, COUNT)
+        run.check_settled(f"{name} has acknowledged", place["group"])
         _judge_lock(run, client, name)
 
     run.each("fifo", clients, 3, judge)
@@ -53,6 +54,8 @@ def fifo_push(run, clients):
         check_order(run, f"{name} goes on after the last attempt", client, attempts, GROUPS, COUNT, {BAD: 2})
         dead = [number_of(step) for step in read_dead_letters(run, client, always["group"])]
         run.report.check(f"{name} finds the dead letter", dead == [BAD], f"{dead}")
+        run.check_settled(f"{name} has acknowledged", once["group"])
+        run.check_settled(f"{name} has nothing left after a dead letter", always["group"])
 
     run.each("fifo-push", clients, 3, judge)
 
