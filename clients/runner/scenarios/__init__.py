@@ -7,7 +7,9 @@ from runner.scenarios.dead_letter import dead_letter
 from runner.scenarios.delay import delay, recall
 from runner.scenarios.fifo import fifo, fifo_push
 from runner.scenarios.first import basic, descriptors, push, unknown
-from runner.scenarios.lite import lite, lite_exclusive, lite_fail, lite_simple
+from runner.scenarios.lite import lite, lite_simple
+from runner.scenarios.lite_exclusive import lite_exclusive
+from runner.scenarios.lite_fail import lite_fail
 from runner.scenarios.matrix import kinds, large, matrix
 from runner.scenarios.priority import priority
 from runner.scenarios.retry import retry
