@@ -12,8 +12,8 @@ from runner.server import CommandFailed, Server
 
 # Longest that a program without a longer time of its own may take.
 END_S = 90
-# Longest that the last acknowledgement of a program that has ended may still take.
-SETTLE_S = 5
+# Longest that the last acknowledgement of a program may take.
+SETTLE_S = 10
 LOOK_S = 0.2
 
 
@@ -83,7 +83,10 @@ class Run:
         self.report.check(name, not wrong, "; ".join(wrong))
 
     def check_settled(self, name, group):
-        """Checks that a group has nothing left: no acknowledgement was lost, and nothing came that nobody read."""
+        """Checks that a group has nothing left: no acknowledgement was lost, and nothing came that nobody read.
+
+        A push consumer must still run: one that is stopped gives up what it has not acknowledged yet.
+        """
         deadline = time.monotonic() + SETTLE_S
         backlog = self.server.backlog(group)
         while any(backlog.values()) and time.monotonic() < deadline:

@@ -47,25 +47,24 @@ def fifo_push(run, clients):
     def judge(client):
         name = f"fifo-push {client.name}"
         once = run.prepare("fifo-push", client, "fifo", fifo=True)
-        attempts = _listen(run, client, once, times=1)
+        attempts = _listen(run, client, f"{name} has acknowledged", once, times=1)
         check_order(run, f"{name} is called again before the successors", client, attempts, GROUPS, COUNT, {BAD: 2})
         always = run.prepare("fifo-poison", client, "fifo", fifo=True, max_attempts=2)
-        attempts = _listen(run, client, always, times=ALWAYS)
+        attempts = _listen(run, client, f"{name} has nothing left after a dead letter", always, times=ALWAYS)
         check_order(run, f"{name} goes on after the last attempt", client, attempts, GROUPS, COUNT, {BAD: 2})
         dead = [number_of(step) for step in read_dead_letters(run, client, always["group"])]
         run.report.check(f"{name} finds the dead letter", dead == [BAD], f"{dead}")
-        run.check_settled(f"{name} has acknowledged", once["group"])
-        run.check_settled(f"{name} has nothing left after a dead letter", always["group"])
 
     run.each("fifo-push", clients, 3, judge)
 
 
-def _listen(run, client, place, times):
-    """The calls of a listener that fails one message so many times."""
+def _listen(run, client, settled, place, times):
+    """The calls of a listener that fails one message so many times; `settled` is the check that nothing is left."""
     with run.program(client, "listen", fail=BAD, times=times, **place) as listener:
         await_steps(listener, "ready", 1)
         run.send(client, topic=place["topic"], count=COUNT, **KIND)
         await_steps(listener, "attempt", COUNT + 1)
+        run.check_settled(settled, place["group"])
         stop(listener)
         return listener.steps("attempt")
 

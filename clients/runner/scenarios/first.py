@@ -54,12 +54,12 @@ def push(run, clients):
             await_steps(listener, "ready", 1)
             sent = run.send(client, topic=place["topic"])
             await_steps(listener, "attempt", 2)
+            run.check_settled(f"push {client.name} has acknowledged", place["group"])
             stop(listener)
             attempts = [(number_of(step), step["message"]["attempt"]) for step in listener.steps("attempt")]
             ids = {step["message"]["id"] for step in listener.steps("attempt")}
         is_again = attempts == [(0, 1), (0, 2)] and ids == {sent[0]["id"]}
         run.report.check(f"push {client.name} is called again as attempt 2", is_again, f"{attempts}")
-        run.check_settled(f"push {client.name} has acknowledged", place["group"])
 
     run.each("push", clients, 3, judge)
 

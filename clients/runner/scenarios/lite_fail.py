@@ -21,29 +21,33 @@ def lite_fail(run, clients):
     def judge(client):
         name = f"lite-fail {client.name}"
         once = prepare(run, "lite-fail", client)
-        attempts = _listen(run, client, once, FAILING["count"] + 1, times=1)
+        settled = f"{name} has acknowledged after a failure"
+        attempts = _listen(run, client, settled, once, FAILING["count"] + 1, times=1)
         again = f"{name} is called again before the successors"
         check_order(run, again, client, attempts, ROOMS, FAILING["count"], {BAD: 2})
-        run.check_settled(f"{name} has acknowledged after a failure", once["group"])
         always = prepare(run, "lite-poison", client, max_attempts=2)
-        attempts = _listen(run, client, always, FAILING["count"] + 1, times=ALWAYS)
+        settled = f"{name} has nothing left after a dead letter"
+        attempts = _listen(run, client, settled, always, FAILING["count"] + 1, times=ALWAYS)
         goes_on = f"{name} goes on after the last attempt"
         check_order(run, goes_on, client, attempts, ROOMS, FAILING["count"], {BAD: 2})
         _judge_dead_letter(run, client, always["group"], attempts)
-        run.check_settled(f"{name} has nothing left after a dead letter", always["group"])
         if client.suspends:
             _judge_suspension(run, client)
 
     run.each("lite-fail", clients, 4, judge)
 
 
-def _listen(run, client, place, count, **settings):
-    """The calls of a listener that does not take one message at once; it must be called `count` times."""
+def _listen(run, client, settled, place, count, **settings):
+    """The calls of a listener that does not take one message at once; it must be called `count` times.
+
+    `settled` is the check that nothing is left then.
+    """
     with run.program(client, "listen-lite", subscribe=",".join(ROOMS), fail=BAD, **settings, **place) as listener:
         await_steps(listener, "ready", 1)
         run.send(client, topic=place["topic"], **FAILING)
         await_steps(listener, "attempt", count)
         time.sleep(QUIET_S)
+        run.check_settled(settled, place["group"])
         stop(listener)
         return listener.steps("attempt")
 
@@ -63,11 +67,11 @@ def _judge_suspension(run, client):
     name = f"lite-fail {client.name}"
     place = prepare(run, "lite-suspend", client, max_attempts=2)
     count = FAILING["count"] + SUSPENSIONS
-    attempts = _listen(run, client, place, count, times=SUSPENSIONS, suspend_ms=SUSPEND_MS)
+    settled = f"{name} has acknowledged after suspensions"
+    attempts = _listen(run, client, settled, place, count, times=SUSPENSIONS, suspend_ms=SUSPEND_MS)
     order = [number_of(step) for step in attempts if number_of(step) in [BAD, *OTHERS_OF_BAD]]
     wanted = [OTHERS_OF_BAD[0], *[BAD] * (1 + SUSPENSIONS), *OTHERS_OF_BAD[1:]]
     run.report.check(f"{name} is called again after each suspension", order == wanted, f"{order}")
     numbers = {step["message"]["attempt"] for step in attempts}
     run.report.check(f"{name} counts no suspended attempt", numbers == {1}, f"{numbers}")
     run.report.check(f"{name} has no dead letter", not run.server.has_topic(f"%DLQ%{place['group']}"))
-    run.check_settled(f"{name} has acknowledged after suspensions", place["group"])

@@ -6,7 +6,7 @@ from runner.stage import finish
 # The program gives the message back with this duration; one that cannot takes it with that lease.
 RETURNED_S, LEASE_S = 2, 10
 # The times are those at which the runner reads of the steps. Much later is another lease, of 60 s.
-EARLY_S, LATE_S = 0.5, 15
+EARLY_S, LATE_S = 0.5, 5
 
 
 def retry(run, clients):
