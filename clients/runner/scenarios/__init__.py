@@ -17,7 +17,7 @@ from runner.scenarios.survive import survive
 from runner.scenarios.topics import topics
 from runner.scenarios.transaction import transaction
 
-__all__ = ["SCENARIOS", "descriptors"]
+__all__ = ["SCENARIOS", "WAITING", "descriptors"]
 
 SCENARIOS = {
     "basic": basic,
@@ -31,13 +31,15 @@ SCENARIOS = {
     "fifo": fifo,
     "fifo-push": fifo_push,
     "delay": delay,
-    "recall": recall,
-    "transaction": transaction,
     "priority": priority,
     "kinds": kinds,
+    "recall": recall,
+    "transaction": transaction,
     "lite": lite,
     "lite-fail": lite_fail,
     "lite-exclusive": lite_exclusive,
     "lite-simple": lite_simple,
     "survive": survive,
 }
+# Those that mostly wait, for a message to become due or for a client to end its polls: they do so side by side.
+WAITING = {"recall", "transaction", "lite", "lite-fail", "lite-exclusive", "lite-simple"}

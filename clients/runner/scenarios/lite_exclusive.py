@@ -3,7 +3,7 @@
 import time
 
 from runner.scenarios.lite import QUIET_S, ROOMS, prepare
-from runner.stage import LOOK_S, await_steps, stop
+from runner.stage import LOOK_S, await_steps, finish
 
 # Longer than the time after which every client tells the server all of its subscriptions again.
 SYNC_S = 33
@@ -30,14 +30,16 @@ def lite_exclusive(run, clients):
                 after |= run.send(client, first=8, **room)
                 await_steps(latter, "attempt", len(after))
                 time.sleep(QUIET_S)
-                stop(former)
-                stop(latter)
+                run.check_settled(f"{name} has acknowledged", place["group"])
+                for listener in (former, latter):
+                    listener.say("stop")
+                for listener in (former, latter):
+                    finish(listener)
                 in_room = lambda number: ROOMS[0]
                 first = f"{name} receives until the next subscribes"
                 run.check_received(first, client, before, former.steps("attempt"), lite_topic=in_room)
                 second = f"{name} receives from then on alone"
                 run.check_received(second, client, after, latter.steps("attempt"), lite_topic=in_room)
-        run.check_settled(f"{name} has acknowledged", place["group"])
 
     run.each("lite-exclusive", clients, 4, judge)
 
