@@ -27,8 +27,11 @@ func startProducer(args *arguments) (client.Producer, error) {
 	return startChecked(args, func(*client.MessageView) client.TransactionResolution { return client.COMMIT })
 }
 
+// verdict says what became of the transaction of a message.
+type verdict func(*client.MessageView) client.TransactionResolution
+
 // startChecked starts a producer that answers the server's questions about its transactions with check.
-func startChecked(args *arguments, check func(*client.MessageView) client.TransactionResolution) (client.Producer, error) {
+func startChecked(args *arguments, check verdict) (client.Producer, error) {
 	producer, err := client.NewProducer(configuration(args),
 		client.WithTopics(args.topic()), client.WithTransactionChecker(&client.TransactionChecker{Check: check}))
 	if err != nil {

@@ -42,7 +42,7 @@ func transact(args *arguments) error {
 }
 
 // checker answers each question with the next word, and from then on with the last.
-func checker(ends []string) func(*client.MessageView) client.TransactionResolution {
+func checker(ends []string) verdict {
 	var lock sync.Mutex
 	asked := make(map[int]int)
 	return func(message *client.MessageView) client.TransactionResolution {

@@ -47,7 +47,8 @@ class Client:
         return [str(word) for word in _COMMANDS[self.language](self, home)], environment
 
 
-_SIMPLE = frozenset({"basic", "retry", "unknown", "matrix", "large", "fifo", "delay", "transaction", "kinds", "survive"})
+_EXCHANGES = frozenset({"matrix", "large", "kinds"})
+_SIMPLE = frozenset({"basic", "retry", "unknown", "fifo", "delay", "transaction", "survive"}) | _EXCHANGES
 _LISTENING = frozenset({"push", "dead-letter", "fifo-push"})
 _NEW = frozenset({"recall", "priority", "lite", "lite-fail", "lite-exclusive"})
 _EVERYTHING = _SIMPLE | _LISTENING | _NEW
