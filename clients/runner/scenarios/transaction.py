@@ -37,7 +37,7 @@ def transaction(run, clients):
         is_in_time = all(_is_in_time(times) for times in asked_s.values())
         run.report.check(f"{name} is asked in time", is_in_time, detail)
 
-    run.each("transaction", clients, 6, judge)
+    run.each("transaction", clients, 3, judge)
 
 
 def _asked_s(program, sent):
