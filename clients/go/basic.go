@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	shortLease = 15 * time.Second
-	longLease  = 30 * time.Second
+	shortLease = 10 * time.Second
+	longLease  = 60 * time.Second
 	batch      = 16
 )
 
@@ -26,7 +26,7 @@ func basic(args *arguments) error {
 	if err := basicSend(args, producer); err != nil {
 		return err
 	}
-	consumer, err := startSimpleConsumer(args, args.seconds("await_s", 6))
+	consumer, err := startSimpleConsumer(args, args.seconds("await_s", 12))
 	if err != nil {
 		return inStep("consumer", err)
 	}
@@ -64,15 +64,15 @@ func basicReceive(consumer client.SimpleConsumer) error {
 		return inStep("extend", err)
 	}
 	success("extend", nil)
+	started := time.Now()
+	nothing, err := receive(consumer, batch, shortLease)
+	if err != nil {
+		return inStep("empty", err)
+	}
+	success("empty", fields{"ms": time.Since(started).Milliseconds(), "count": len(nothing)})
 	if err := consumer.Ack(context.Background(), messages[0]); err != nil {
 		return inStep("ack", err)
 	}
 	success("ack", nil)
-	started := time.Now()
-	messages, err = receive(consumer, batch, shortLease)
-	if err != nil {
-		return inStep("empty", err)
-	}
-	success("empty", fields{"ms": time.Since(started).Milliseconds(), "count": len(messages)})
 	return nil
 }

@@ -24,17 +24,16 @@ func configuration(args *arguments) *client.Config {
 
 // startProducer names the topic: a producer of this client that knows no topic never finishes its start.
 func startProducer(args *arguments) (client.Producer, error) {
-	return startChecked(args, func(*client.MessageView) {})
+	return startChecked(args, func(*client.MessageView) client.TransactionResolution { return client.COMMIT })
 }
 
-// startChecked starts a producer that commits every transaction the server asks about, after a call of checked.
-func startChecked(args *arguments, checked func(*client.MessageView)) (client.Producer, error) {
-	checker := &client.TransactionChecker{Check: func(message *client.MessageView) client.TransactionResolution {
-		checked(message)
-		return client.COMMIT
-	}}
+// verdict says what became of the transaction of a message.
+type verdict func(*client.MessageView) client.TransactionResolution
+
+// startChecked starts a producer that answers the server's questions about its transactions with check.
+func startChecked(args *arguments, check verdict) (client.Producer, error) {
 	producer, err := client.NewProducer(configuration(args),
-		client.WithTopics(args.topic()), client.WithTransactionChecker(checker))
+		client.WithTopics(args.topic()), client.WithTransactionChecker(&client.TransactionChecker{Check: check}))
 	if err != nil {
 		return nil, err
 	}

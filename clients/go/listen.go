@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	client "github.com/apache/rocketmq-clients/golang/v5"
 )
@@ -55,14 +56,19 @@ func stopListening(consumer client.PushConsumer) error {
 }
 
 // failing returns a listener that fails message fail the first times times and takes everything else.
+// With suspend_ms it does not fail it, but has its lite topic wait.
 func failing(args *arguments) listener {
 	fail := args.text("fail", "none")
+	result := client.FAILURE
+	if ms := args.number("suspend_ms", 0); ms > 0 {
+		result = client.NewConsumerResultSuspend(time.Duration(ms) * time.Millisecond)
+	}
 	var left atomic.Int64
 	left.Store(int64(args.number("times", 1)))
 	return func(message *client.MessageView) client.ConsumerResult {
 		success("attempt", fields{"message": messageFields(message)})
 		if message.GetProperties()["number"] == fail && left.Add(-1) >= 0 {
-			return client.FAILURE
+			return result
 		}
 		return client.SUCCESS
 	}

@@ -14,6 +14,7 @@ var scenarios = map[string]func(*arguments) error{
 	"listen":      listen,
 	"listen-lite": listenLite,
 	"hold":        hold,
+	"retry":       retry,
 	"recall":      recall,
 	"transaction": transact,
 	"survive":     survive,

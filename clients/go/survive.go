@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"sync"
 	"time"
@@ -40,13 +41,14 @@ func (s *idSet) holds(wanted map[string]bool) bool {
 }
 
 // survive sends and consumes until standard input says stop, whatever becomes of the server meanwhile.
+// It consumes with a push consumer, or with consume=simple with a simple one.
 func survive(args *arguments) error {
 	taken := &idSet{ids: make(map[string]bool)}
 	producer, err := startProducer(args)
 	if err != nil {
 		return inStep("start", err)
 	}
-	consumer, err := startPushConsumer(args, func(message *client.MessageView) client.ConsumerResult {
+	consumer, err := startTaking(args, func(message *client.MessageView) client.ConsumerResult {
 		success("acked", fields{"id": message.GetMessageId()})
 		taken.add(message.GetMessageId())
 		return client.SUCCESS
@@ -62,6 +64,43 @@ func survive(args *arguments) error {
 	}
 	success("end", fields{"sent": len(sent), "acked": taken.count()})
 	return inStep("stop", errors.Join(consumer.GracefulStop(), producer.GracefulStop()))
+}
+
+// stoppable is what both kinds of consumers have in common.
+type stoppable interface{ GracefulStop() error }
+
+func startTaking(args *arguments, take listener) (stoppable, error) {
+	if args.text("consume", "push") == "push" {
+		return startPushConsumer(args, take)
+	}
+	consumer, err := startSimpleConsumer(args, 6*time.Second)
+	if err != nil {
+		return nil, err
+	}
+	go func() {
+		for {
+			if err := takeOnce(consumer, take); err != nil {
+				success("retry", fields{"error": err.Error()})
+				time.Sleep(pause)
+			}
+		}
+	}()
+	return consumer, nil
+}
+
+func takeOnce(consumer client.SimpleConsumer, take listener) error {
+	messages, err := receive(consumer, batch, 15*time.Second)
+	if err != nil {
+		return err
+	}
+	for _, message := range messages {
+		// Whether an ack that failed was heard is unknown: what was received counts.
+		take(message)
+		if err := consumer.Ack(context.Background(), message); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func sendUntilStopped(args *arguments, producer client.Producer) map[string]bool {

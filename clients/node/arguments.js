@@ -12,9 +12,11 @@ export function parseArguments(words) {
     endpoint,
     scenario,
     topic: values.topic,
+    topics: list('topic'),
     group: values.group,
     prefix: values.prefix ?? 'node',
     tls: values.tls === 'on',
+    settings: values,
     text: (key, otherwise) => values[key] ?? otherwise,
     number: (key, otherwise) => Number(values[key] ?? otherwise),
     // A list written with commas.

@@ -2,20 +2,16 @@
 import client from 'rocketmq-client-nodejs';
 import contract from 'rocketmq-client-nodejs/proto/apache/rocketmq/v2/definition_pb.js';
 
-export const { ConsumeResult } = client;
+export const { ConsumeResult, ConsumeResultSuspend } = client;
+export const { TransactionResolution } = contract;
 
 function common(args) {
   return { endpoints: args.endpoint, namespace: '', sslEnabled: args.tls };
 }
 
-// A producer that commits every transaction the server asks about, after calling `checked(message)`.
-export async function producer(args, topics, checked = () => {}) {
-  const checker = {
-    check: async message => {
-      checked(message);
-      return contract.TransactionResolution.COMMIT;
-    },
-  };
+// A producer that answers the server's questions about its transactions with what `check(message)` gives.
+export async function producer(args, topics, check = () => TransactionResolution.COMMIT) {
+  const checker = { check: async message => check(message) };
   const started = new client.Producer({ ...common(args), topics, checker });
   await started.startup();
   return started;
@@ -25,7 +21,7 @@ export async function simpleConsumer(args, awaitMs) {
   const started = new client.SimpleConsumer({
     ...common(args),
     consumerGroup: args.group,
-    subscriptions: new Map([[args.topic, '*']]),
+    subscriptions: new Map(args.topics.map(topic => [topic, '*'])),
     awaitDuration: awaitMs,
   });
   await started.startup();
@@ -37,7 +33,7 @@ export async function pushConsumer(args, take) {
   const started = new client.PushConsumer({
     ...common(args),
     consumerGroup: args.group,
-    subscriptions: new Map([[args.topic, '*']]),
+    subscriptions: new Map(args.topics.map(topic => [topic, '*'])),
     messageListener: { consume: take },
   });
   await started.startup();

@@ -17,7 +17,8 @@ export async function sendInTurn(args, sender, number) {
   if (!Object.hasOwn(OPTIONS, kind)) {
     throw new Error(`there is no kind named ${kind}`);
   }
-  const message = { ...numbered(args.topic, args.prefix, number), ...OPTIONS[kind](args, number) };
+  const plain = numbered(args.topic, args.prefix, number, args.number('body_bytes', 0));
+  const message = { ...plain, ...OPTIONS[kind](args, number) };
   const transaction = kind === 'transaction' ? sender.beginTransaction() : undefined;
   const receipt = await sender.send(message, transaction);
   await transaction?.commit();

@@ -1,10 +1,11 @@
 // The numbered test messages, the same in every language, and what a received one looks like in the output.
 
 // Message `number` of a run: text beyond ASCII everywhere, and every byte value in the odd bodies.
-export function numbered(topic, prefix, number) {
+// A body that is shorter than `bodyBytes` is filled up with every byte value in turn.
+export function numbered(topic, prefix, number, bodyBytes = 0) {
   return {
     topic,
-    body: body(prefix, number),
+    body: body(prefix, number, bodyBytes),
     tag: `tag-${number}`,
     keys: [`${prefix}-key-${number}`, `${prefix}-schlüssel-${number}`],
     properties: new Map([
@@ -14,10 +15,12 @@ export function numbered(topic, prefix, number) {
   };
 }
 
-function body(prefix, number) {
+function body(prefix, number, bodyBytes) {
   const text = Buffer.from(`${prefix}-${number}: Grüße, 世界, 🚀`);
   const everyByte = Buffer.from(Array.from({ length: 256 }, (_, value) => value));
-  return number % 2 === 1 ? Buffer.concat([text, everyByte]) : text;
+  const short = number % 2 === 1 ? Buffer.concat([text, everyByte]) : text;
+  const rest = Buffer.alloc(Math.max(0, bodyBytes - short.length), everyByte);
+  return Buffer.concat([short, rest]);
 }
 
 // Every field of a received message that a sender can set or a server must add.

@@ -5,7 +5,9 @@ import { basic } from './scenarios/basic.js';
 import { hold } from './scenarios/hold.js';
 import { listen, listenLite } from './scenarios/listen.js';
 import { recall } from './scenarios/recall.js';
+import { retry } from './scenarios/retry.js';
 import { survive } from './scenarios/survive.js';
+import { topics } from './scenarios/topics.js';
 import { transaction } from './scenarios/transaction.js';
 import { read, send } from './scenarios/transfer.js';
 import { unknown } from './scenarios/unknown.js';
@@ -18,7 +20,9 @@ const SCENARIOS = {
   listen,
   'listen-lite': listenLite,
   hold,
+  retry,
   recall,
+  topics,
   transaction,
   survive,
 };

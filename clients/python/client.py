@@ -1,5 +1,7 @@
 """Producers and consumers for one server, started when they are returned."""
 
+import time
+
 from rocketmq import (
     ClientConfiguration,
     Credentials,
@@ -13,15 +15,21 @@ from rocketmq import (
     TransactionChecker,
     TransactionResolution,
 )
+from rocketmq.v5.exception import LiteSubscriptionQuotaExceededException
+
+from output import step
+
+SETTINGS_S = 5
+PAUSE_S = 0.02
 
 
 def _configuration(arguments):
     return ClientConfiguration(arguments.endpoint, Credentials())
 
 
-def producer(arguments, topics, checked=lambda message: None):
-    """A producer that commits every transaction the server asks about, after calling `checked(message)`."""
-    started = Producer(_configuration(arguments), topics, _Checker(checked), tls_enable=arguments.tls)
+def producer(arguments, topics, check=lambda message: TransactionResolution.COMMIT):
+    """A producer that answers the server's questions about its transactions with what `check(message)` gives."""
+    started = Producer(_configuration(arguments), topics, _Checker(check), tls_enable=arguments.tls)
     started.startup()
     return started
 
@@ -76,13 +84,31 @@ def lite_simple_consumer(arguments, await_s):
     return started
 
 
+def subscribe_lite(consumer, arguments):
+    """Subscribes to the lite topics in `subscribe`."""
+    with step("subscribe"):
+        for lite_topic in arguments.words("subscribe"):
+            _subscribe(consumer, lite_topic)
+
+
+def _subscribe(consumer, lite_topic):
+    """Subscribes, again while a simple consumer knows no quota: its start does not wait for the server's settings."""
+    deadline = time.monotonic() + SETTINGS_S
+    while True:
+        try:
+            return consumer.subscribe_lite(lite_topic)
+        except LiteSubscriptionQuotaExceededException:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(PAUSE_S)
+
+
 class _Checker(TransactionChecker):
-    def __init__(self, checked):
-        self._checked = checked
+    def __init__(self, check):
+        self._check = check
 
     def check(self, message):
-        self._checked(message)
-        return TransactionResolution.COMMIT
+        return self._check(message)
 
 
 class _Listener(MessageListener):

@@ -9,7 +9,8 @@ import messages
 def send(producer, arguments, number):
     """Sends message `number` as the kind whose turn it is; returns the fields of its step."""
     kind = arguments.turn("kinds", number, "normal")
-    message = messages.numbered(arguments.topic, arguments.prefix, number)
+    body_bytes = arguments.number("body_bytes", 0)
+    message = messages.numbered(arguments.topic, arguments.prefix, number, body_bytes)
     transaction, fields = None, {"number": number}
     if kind == "fifo":
         message.message_group = arguments.turn("groups", number)

@@ -5,11 +5,14 @@ import base64
 from rocketmq import Message
 
 
-def numbered(topic, prefix, number):
-    """Message `number` of a run: text beyond ASCII everywhere, and every byte value in the odd bodies."""
+def numbered(topic, prefix, number, body_bytes=0):
+    """Message `number` of a run: text beyond ASCII everywhere, and every byte value in the odd bodies.
+
+    A body that is shorter than `body_bytes` is filled up with every byte value in turn.
+    """
     message = Message()
     message.topic = topic
-    message.body = body(prefix, number)
+    message.body = body(prefix, number, body_bytes)
     message.tag = f"tag-{number}"
     # Each assignment adds one key.
     message.keys = f"{prefix}-key-{number}"
@@ -19,9 +22,10 @@ def numbered(topic, prefix, number):
     return message
 
 
-def body(prefix, number):
+def body(prefix, number, body_bytes):
     text = f"{prefix}-{number}: Grüße, 世界, 🚀".encode()
-    return text + bytes(range(256)) if number % 2 == 1 else text
+    short = text + bytes(range(256)) if number % 2 == 1 else text
+    return short + bytes(at % 256 for at in range(body_bytes - len(short)))
 
 
 def fields(message):

@@ -5,7 +5,7 @@ import sys
 
 import output
 from arguments import Arguments
-from scenarios import basic, hold, listen, recall, survive, transaction, transfer, unknown
+from scenarios import basic, hold, listen, recall, retry, survive, transaction, transfer, unknown
 
 SCENARIOS = {
     "basic": basic.run,
@@ -16,6 +16,8 @@ SCENARIOS = {
     "listen": listen.run,
     "listen-lite": listen.lite,
     "hold": hold.run,
+    "retry": retry.run,
+    "retry-lite": retry.lite,
     "recall": recall.run,
     "transaction": transaction.run,
     "survive": survive.run,

@@ -3,11 +3,16 @@
 import base64
 
 
-def expected(prefix, number):
-    """The fields that a receiver of message `number` must see, apart from those the server adds."""
+def expected(prefix, number, body_bytes=0):
+    """The fields that a receiver of message `number` must see, apart from those the server adds.
+
+    A body that is shorter than `body_bytes` is filled up with every byte value in turn.
+    """
     body = f"{prefix}-{number}: Grüße, 世界, 🚀".encode()
     if number % 2 == 1:
         body += bytes(range(256))
+    missing = max(0, body_bytes - len(body))
+    body += (bytes(range(256)) * (missing // 256 + 1))[:missing]
     return {
         "body": base64.b64encode(body).decode(),
         "tag": f"tag-{number}",
@@ -20,12 +25,12 @@ def expected(prefix, number):
 KIND_FIELDS = ("group", "due_ms", "priority", "lite_topic")
 
 
-def differences(received, prefix, number, message_id, **kind):
-    """Sentences about every field of a received message that is not as it must be on a first delivery.
+def differences(received, prefix, number, message_id, attempt=1, body_bytes=0, **kind):
+    """Sentences about every field of a received message that is not as it must be.
 
     `kind` has those fields of its kind that it must have; it must not have the others.
     """
-    wanted = {**expected(prefix, number), "id": message_id, "attempt": 1}
+    wanted = {**expected(prefix, number, body_bytes), "id": message_id, "attempt": attempt}
     seen = {**received, "keys": sorted(received["keys"] or [])}
     wrong = [_difference(field, seen[field], value) for field, value in wanted.items() if seen[field] != value]
     for field in KIND_FIELDS:

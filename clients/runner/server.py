@@ -9,8 +9,8 @@ import urllib.request
 
 READY_S = 30
 LOOK_S = 0.02
-# The server asks about open transactions soon: nobody waits for the usual minute.
-SETTINGS = {"CENTAUR_TRANSACTION__TIMEOUT": "3s", "CENTAUR_TRANSACTION__CHECK_INTERVAL": "1s"}
+# Where the messages of a group are that it has not settled yet.
+BACKLOG = ("ready", "in_flight", "waiting")
 
 
 class CommandFailed(Exception):
@@ -54,7 +54,7 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**_environment(), **SETTINGS},
+                env=_environment(),
             )
         deadline = time.monotonic() + READY_S
         while not self._is_ready():
@@ -78,15 +78,24 @@ class Server:
     def has_topic(self, name):
         return self._ask("topic", "describe", name).returncode == 0
 
-    def create_group(self, name, fifo=False, max_attempts=None, lite_topic=None):
+    def create_group(self, name, fifo=False, max_attempts=None, lite_topic=None, exclusive=False):
         options = [*_option("--max-attempts", max_attempts), *_option("--lite-topic", lite_topic)]
+        options += ["--lite-exclusive"] if exclusive else []
         self._command("group", "create", name, *_option("--order", "fifo" if fifo else None), *options)
+
+    def backlog(self, group):
+        """How many messages of a group are ready, in flight, and waiting for another attempt, in all its topics."""
+        topics = json.loads(self._command("group", "describe", group, "-o", "json"))["topics"]
+        if not topics:
+            raise CommandFailed(f"the group {group} has consumed nothing yet")
+        return {state: sum(topic["backlog"][state] for topic in topics) for state in BACKLOG}
 
     def _command(self, *words):
         result = self._ask(*words)
         if result.returncode != 0:
             answer = " ".join((result.stdout + result.stderr).split())
             raise CommandFailed(f"centaur {' '.join(words)}: {answer}")
+        return result.stdout
 
     def _ask(self, *words):
         command = [self._binary, *words, "-a", f"127.0.0.1:{self._operators}"]

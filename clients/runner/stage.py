@@ -1,5 +1,6 @@
 """What every scenario needs: the server, topics and groups of its own, programs, and a place for its checks."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,9 @@ from runner.server import CommandFailed, Server
 
 # Longest that a program without a longer time of its own may take.
 END_S = 90
+# Longest that the last acknowledgement of a program may take.
+SETTLE_S = 10
+LOOK_S = 0.2
 
 
 class Trouble(Exception):
@@ -77,6 +81,18 @@ class Run:
                 wrong += differences(message, client.name, number, step["id"], **kind)
         wrong += [f"{message_id} was not sent" for message_id in by_id]
         self.report.check(name, not wrong, "; ".join(wrong))
+
+    def check_settled(self, name, group):
+        """Checks that a group has nothing left: no acknowledgement was lost, and nothing came that nobody read.
+
+        A push consumer must still run: one that is stopped gives up what it has not acknowledged yet.
+        """
+        deadline = time.monotonic() + SETTLE_S
+        backlog = self.server.backlog(group)
+        while any(backlog.values()) and time.monotonic() < deadline:
+            time.sleep(LOOK_S)
+            backlog = self.server.backlog(group)
+        self.report.check(name, not any(backlog.values()), f"{backlog}")
 
 
 def turn(words):

@@ -25,6 +25,12 @@ class Client:
     start_ms_max: int = 1000
     extends_lease: bool = True
     priority_min: int = 0
+    # Sends bodies of several MiB.
+    sends_large: bool = True
+    # A listener may have a lite topic wait without failing its message.
+    suspends: bool = False
+    # Says which lite topics it subscribes to, and understands when the server takes one away.
+    lists_lite_topics: bool = False
     # A message whose listener failed is called again before those behind it in its message group.
     waits_for_failed: bool = True
     # What this client shows of a due time: so many ms, and no parts of them.
@@ -41,25 +47,35 @@ class Client:
         return [str(word) for word in _COMMANDS[self.language](self, home)], environment
 
 
-_SIMPLE = frozenset({"basic", "unknown", "matrix", "fifo", "delay", "transaction", "kinds", "survive"})
+_EXCHANGES = frozenset({"matrix", "large", "kinds"})
+_SIMPLE = frozenset({"basic", "retry", "unknown", "fifo", "delay", "transaction", "survive"}) | _EXCHANGES
 _LISTENING = frozenset({"push", "dead-letter", "fifo-push"})
-_NEW = frozenset({"recall", "priority", "lite"})
+_NEW = frozenset({"recall", "priority", "lite", "lite-fail", "lite-exclusive"})
 _EVERYTHING = _SIMPLE | _LISTENING | _NEW
 _ENCRYPTED = frozenset({"basic"})
 # Older than the switch between plaintext and TLS.
-_OLD = frozenset({"basic", "fifo", "delay", "transaction"}) | _LISTENING
+_OLD = frozenset({"basic", "retry", "fifo", "delay", "transaction"}) | _LISTENING
 CLIENTS = [
-    Client("java", "java", scenarios=_EVERYTHING, version=NEWEST_JAVA),
+    Client("java", "java", scenarios=_EVERYTHING, version=NEWEST_JAVA, lists_lite_topics=True),
     Client("java-tls", "java", {"tls": "on"}, _ENCRYPTED, version=NEWEST_JAVA),
     Client("java-5.0.3", "java", {"tls": "on"}, _OLD, version=OLDEST_JAVA),
     # After its start this client looks for the server's settings once a second. Of what it received
     # at once it goes on behind a failed message, which has its next call later.
-    Client("go", "go", scenarios=_EVERYTHING, start_ms_max=2000, waits_for_failed=False),
+    # It sends at most 2 MiB.
+    Client(
+        "go",
+        "go",
+        scenarios=_EVERYTHING,
+        start_ms_max=2000,
+        waits_for_failed=False,
+        sends_large=False,
+        suspends=True,
+    ),
     Client("go-tls", "go", {"tls": "on"}, _ENCRYPTED, start_ms_max=2000),
     # The only one with a simple consumer of lite topics.
     Client("python", "python", scenarios=_EVERYTHING | {"lite-simple"}),
     # This client takes a message of priority 0 for one without.
-    Client("node", "node", scenarios=_EVERYTHING, priority_min=1),
+    Client("node", "node", scenarios=_EVERYTHING | {"topics"}, priority_min=1, suspends=True),
     Client("rust", "rust", scenarios=_SIMPLE, extends_lease=False, due_unit_ms=1000),
 ]
 

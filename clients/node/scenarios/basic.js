@@ -3,15 +3,17 @@ import { producer, simpleConsumer } from '../clients.js';
 import { fields, numbered } from '../messages.js';
 import { msSince, step, success } from '../output.js';
 
-const INVISIBLE_MS = 15_000;
-const EXTENDED_MS = 30_000;
+const INVISIBLE_MS = 10_000;
+const EXTENDED_MS = 60_000;
 
 export async function basic(args) {
   const sender = await start(args);
   await send(args, sender);
-  const consumer = await step('consumer', () => simpleConsumer(args, args.number('await_s', 6) * 1000));
-  await receiveAndSettle(consumer);
+  const consumer = await step('consumer', () => simpleConsumer(args, args.number('await_s', 12) * 1000));
+  const message = await receiveAndExtend(consumer);
   await receiveNothing(consumer);
+  await step('ack', () => consumer.ack(message));
+  success('ack');
   const stopping = performance.now();
   await step('stop', async () => {
     await consumer.shutdown();
@@ -33,7 +35,7 @@ async function send(args, sender) {
   success('send', { id: receipt.messageId, ms: msSince(sending) });
 }
 
-async function receiveAndSettle(consumer) {
+async function receiveAndExtend(consumer) {
   const message = await step('receive', async () => {
     const messages = await consumer.receive(16, INVISIBLE_MS);
     if (messages.length !== 1) {
@@ -44,8 +46,7 @@ async function receiveAndSettle(consumer) {
   success('receive', { message: fields(message) });
   await step('extend', () => consumer.changeInvisibleDuration(message, EXTENDED_MS));
   success('extend');
-  await step('ack', () => consumer.ack(message));
-  success('ack');
+  return message;
 }
 
 async function receiveNothing(consumer) {

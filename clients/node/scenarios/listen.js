@@ -1,5 +1,5 @@
 // Push consumers that report every call of their listener until standard input says `stop`.
-import { ConsumeResult, litePushConsumer, pushConsumer } from '../clients.js';
+import { ConsumeResult, ConsumeResultSuspend, litePushConsumer, pushConsumer } from '../clients.js';
 import { commands, stopped } from '../input.js';
 import { fields } from '../messages.js';
 import { step, success } from '../output.js';
@@ -28,14 +28,17 @@ export async function listenLite(args) {
 }
 
 // A listener that fails message `fail` the first `times` times and takes everything else.
+// With `suspend_ms` it does not fail it, but has its lite topic wait.
 function failing(args) {
   const fail = args.text('fail', 'none');
+  const suspendMs = args.number('suspend_ms', 0);
+  const failure = suspendMs > 0 ? ConsumeResultSuspend.of(suspendMs) : ConsumeResult.FAILURE;
   let left = args.number('times', 1);
   return message => {
     success('attempt', { message: fields(message) });
     if (message.properties.get('number') === fail && left > 0) {
       left -= 1;
-      return ConsumeResult.FAILURE;
+      return failure;
     }
     return ConsumeResult.SUCCESS;
   };

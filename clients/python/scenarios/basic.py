@@ -6,8 +6,8 @@ import client
 import messages
 from output import ms_since, step, success
 
-INVISIBLE_S = 15
-EXTENDED_S = 30
+INVISIBLE_S = 10
+EXTENDED_S = 60
 
 
 def run(arguments):
@@ -20,12 +20,15 @@ def run(arguments):
         receipt = producer.send(messages.numbered(arguments.topic, arguments.prefix, 0))
         success("send", id=receipt.message_id, ms=ms_since(start))
     with step("consumer"):
-        consumer = client.simple_consumer(arguments, arguments.number("await_s", 6))
-    _receive_and_settle(consumer)
+        consumer = client.simple_consumer(arguments, arguments.number("await_s", 12))
+    message = _receive_and_extend(consumer)
     with step("empty"):
         start = time.monotonic()
         nothing = consumer.receive(16, INVISIBLE_S)
         success("empty", ms=ms_since(start), count=len(nothing or []))
+    with step("ack"):
+        consumer.ack(message)
+        success("ack")
     with step("stop"):
         start = time.monotonic()
         consumer.shutdown()
@@ -33,7 +36,7 @@ def run(arguments):
         success("stop", ms=ms_since(start))
 
 
-def _receive_and_settle(consumer):
+def _receive_and_extend(consumer):
     with step("receive"):
         received = consumer.receive(16, INVISIBLE_S)
         if len(received or []) != 1:
@@ -43,6 +46,4 @@ def _receive_and_settle(consumer):
     with step("extend"):
         consumer.change_invisible_duration(message, EXTENDED_S)
         success("extend")
-    with step("ack"):
-        consumer.ack(message)
-        success("ack")
+    return message

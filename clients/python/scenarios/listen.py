@@ -25,9 +25,7 @@ def lite(arguments):
     """The same for the lite topics in `subscribe`; a line `unsubscribe <lite topic>` ends one of them."""
     with step("start"):
         consumer = client.lite_push_consumer(arguments, _Listener(arguments).take)
-    with step("subscribe"):
-        for lite_topic in arguments.words("subscribe"):
-            consumer.subscribe_lite(lite_topic)
+    client.subscribe_lite(consumer, arguments)
     success("ready")
     for _, lite_topic in standard_input.commands():
         with step("unsubscribed"):

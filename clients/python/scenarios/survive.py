@@ -1,4 +1,7 @@
-"""Sends and consumes until standard input says `stop`, whatever becomes of the server meanwhile."""
+"""Sends and consumes until standard input says `stop`, whatever becomes of the server meanwhile.
+
+It consumes with a push consumer, or with `consume=simple` with a simple one.
+"""
 
 import itertools
 import threading
@@ -12,20 +15,16 @@ import standard_input
 from output import step, success
 
 PAUSE_S = 0.02
+AWAIT_S = 6
+INVISIBLE_S = 15
 
 
 def run(arguments):
     taken = set()
-
-    def take(message):
-        success("acked", id=message.message_id)
-        taken.add(message.message_id)
-        return ConsumeResult.SUCCESS
-
     with step("start"):
         producer = client.producer(arguments, [arguments.topic])
     with step("consumer"):
-        consumer = client.push_consumer(arguments, take)
+        consumer = _consumer(arguments, taken)
     success("ready")
     sent = _send_until_stopped(arguments, producer)
     deadline = time.monotonic() + arguments.number("drain_s", 60)
@@ -35,6 +34,33 @@ def run(arguments):
     with step("stop"):
         consumer.shutdown()
         producer.shutdown()
+
+
+def _consumer(arguments, taken):
+    """A consumer that adds the id of each message that it has consumed to `taken`."""
+
+    def take(message):
+        success("acked", id=message.message_id)
+        taken.add(message.message_id)
+        return ConsumeResult.SUCCESS
+
+    if arguments.settings.get("consume", "push") == "push":
+        return client.push_consumer(arguments, take)
+    consumer = client.simple_consumer(arguments, AWAIT_S)
+    threading.Thread(target=_receive, args=(consumer, take), daemon=True).start()
+    return consumer
+
+
+def _receive(consumer, take):
+    while True:
+        try:
+            for message in consumer.receive(16, INVISIBLE_S) or []:
+                # Whether an ack that failed was heard is unknown: what was received counts.
+                take(message)
+                consumer.ack(message)
+        except Exception as error:
+            success("retry", error=f"{type(error).__name__}: {error}")
+            time.sleep(PAUSE_S)
 
 
 def _send_until_stopped(arguments, producer):

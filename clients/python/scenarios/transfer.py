@@ -2,16 +2,12 @@
 
 import time
 
-from rocketmq.v5.exception import LiteSubscriptionQuotaExceededException
-
 import client
 import kinds
 import messages
 from output import step, success
 
 AWAIT_S = 6
-SETTINGS_S = 5
-PAUSE_S = 0.02
 INVISIBLE_S = 30
 
 
@@ -38,23 +34,9 @@ def read_lite(arguments):
     """The same for the lite topics in `subscribe`."""
     with step("start"):
         consumer = client.lite_simple_consumer(arguments, AWAIT_S)
-    with step("subscribe"):
-        for lite_topic in arguments.words("subscribe"):
-            _subscribe(consumer, lite_topic)
-        success("ready")
+    client.subscribe_lite(consumer, arguments)
+    success("ready")
     _read_all(arguments, consumer)
-
-
-def _subscribe(consumer, lite_topic):
-    """Subscribes, again while the client knows no quota: its start does not wait for the server's settings."""
-    deadline = time.monotonic() + SETTINGS_S
-    while True:
-        try:
-            return consumer.subscribe_lite(lite_topic)
-        except LiteSubscriptionQuotaExceededException:
-            if time.monotonic() > deadline:
-                raise
-        time.sleep(PAUSE_S)
 
 
 def _read_all(arguments, consumer):

@@ -8,27 +8,38 @@ from runner.scenarios.delay import delay, recall
 from runner.scenarios.fifo import fifo, fifo_push
 from runner.scenarios.first import basic, descriptors, push, unknown
 from runner.scenarios.lite import lite, lite_simple
-from runner.scenarios.matrix import kinds, matrix
+from runner.scenarios.lite_exclusive import lite_exclusive
+from runner.scenarios.lite_fail import lite_fail
+from runner.scenarios.matrix import kinds, large, matrix
 from runner.scenarios.priority import priority
+from runner.scenarios.retry import retry
 from runner.scenarios.survive import survive
+from runner.scenarios.topics import topics
 from runner.scenarios.transaction import transaction
 
-__all__ = ["SCENARIOS", "descriptors"]
+__all__ = ["SCENARIOS", "WAITING", "descriptors"]
 
 SCENARIOS = {
     "basic": basic,
     "push": push,
+    "retry": retry,
     "unknown": unknown,
+    "topics": topics,
     "matrix": matrix,
+    "large": large,
     "dead-letter": dead_letter,
     "fifo": fifo,
     "fifo-push": fifo_push,
     "delay": delay,
-    "recall": recall,
-    "transaction": transaction,
     "priority": priority,
     "kinds": kinds,
+    "recall": recall,
+    "transaction": transaction,
     "lite": lite,
+    "lite-fail": lite_fail,
+    "lite-exclusive": lite_exclusive,
     "lite-simple": lite_simple,
     "survive": survive,
 }
+# Those that mostly wait, for a message to become due or for a client to end its polls: they do so side by side.
+WAITING = {"recall", "transaction", "lite", "lite-fail", "lite-exclusive", "lite-simple"}

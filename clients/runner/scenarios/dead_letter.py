@@ -2,12 +2,11 @@
 
 import time
 
-from runner.stage import Trouble, await_steps, stop
+from runner.stage import LOOK_S, Trouble, await_steps, stop
 
 ATTEMPTS = 2
 # Longer than the pauses between the attempts of every client.
 DEAD_S = 60
-LOOK_S = 0.2
 # The user properties that a dead letter has beside those it was sent with.
 DEATH = {f"DLQ_{of}" for of in ("GROUP", "ATTEMPTS", "REASON", "ORIGIN_QUEUE", "ORIGIN_OFFSET", "TIME_MS")}
 
@@ -26,16 +25,17 @@ def dead_letter(run, clients):
             attempts = [step["message"]["attempt"] for step in listener.steps("attempt")]
         name = f"dead-letter {client.name}"
         run.report.check(f"{name} is called as often as it may be", attempts == [1, 2], f"{attempts}")
-        died = [_take_death(step["message"]) for step in dead]
+        died = [take_death(step["message"]) for step in dead]
         run.check_received(f"{name} finds the dead letter as it was sent", client, sent, dead)
         is_told = [properties.keys() for properties in died] == [DEATH]
         is_told = is_told and died[0]["DLQ_GROUP"] == place["group"] and died[0]["DLQ_ATTEMPTS"] == str(ATTEMPTS)
         run.report.check(f"{name} is told what the dead letter died of", is_told, f"{died}")
+        run.check_settled(f"{name} has nothing left", place["group"])
 
     run.each("dead-letter", clients, 3, judge)
 
 
-def _take_death(message):
+def take_death(message):
     """Takes what a dead letter says of its death out of its user properties, and returns it."""
     properties = message["properties"]
     return {key: properties.pop(key) for key in list(properties) if key.startswith("DLQ_")}

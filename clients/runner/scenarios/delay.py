@@ -26,6 +26,7 @@ def delay(run, clients):
         at_once_ms = [step["clock_ms"] - sent[1]["clock_ms"] for step in received if number_of(step) == 1]
         is_at_once = bool(at_once_ms) and at_once_ms[0] <= LATE_MS_MAX
         run.report.check(f"delay {client.name} receives what is overdue", is_at_once, f"{at_once_ms} ms later")
+        run.check_settled(f"delay {client.name} has acknowledged", place["group"])
 
     run.each("delay", clients, 2, judge)
 

@@ -20,7 +20,8 @@ def fifo(run, clients):
         received = run.read(client, expect=COUNT, **place)
         name = f"fifo {client.name}"
         run.check_received(f"{name} receives what was sent", client, sent, received, group=turn(GROUPS))
-        _check_order(run, f"{name} receives in order", client, received, lambda number: [number])
+        check_order(run, f"{name} receives in order", client, received, GROUPS, COUNT)
+        run.check_settled(f"{name} has acknowledged", place["group"])
         _judge_lock(run, client, name)
 
     run.each("fifo", clients, 3, judge)
@@ -46,37 +47,39 @@ def fifo_push(run, clients):
     def judge(client):
         name = f"fifo-push {client.name}"
         once = run.prepare("fifo-push", client, "fifo", fifo=True)
-        attempts = _listen(run, client, once, times=1)
-        again = lambda number: [number] * (2 if number == BAD else 1)
-        _check_order(run, f"{name} is called again before the successors", client, attempts, again)
+        attempts = _listen(run, client, f"{name} has acknowledged", once, times=1)
+        check_order(run, f"{name} is called again before the successors", client, attempts, GROUPS, COUNT, {BAD: 2})
         always = run.prepare("fifo-poison", client, "fifo", fifo=True, max_attempts=2)
-        attempts = _listen(run, client, always, times=ALWAYS)
-        _check_order(run, f"{name} goes on after the last attempt", client, attempts, again)
+        attempts = _listen(run, client, f"{name} has nothing left after a dead letter", always, times=ALWAYS)
+        check_order(run, f"{name} goes on after the last attempt", client, attempts, GROUPS, COUNT, {BAD: 2})
         dead = [number_of(step) for step in read_dead_letters(run, client, always["group"])]
         run.report.check(f"{name} finds the dead letter", dead == [BAD], f"{dead}")
 
     run.each("fifo-push", clients, 3, judge)
 
 
-def _listen(run, client, place, times):
-    """The calls of a listener that fails one message so many times."""
+def _listen(run, client, settled, place, times):
+    """The calls of a listener that fails one message so many times; `settled` is the check that nothing is left."""
     with run.program(client, "listen", fail=BAD, times=times, **place) as listener:
         await_steps(listener, "ready", 1)
         run.send(client, topic=place["topic"], count=COUNT, **KIND)
         await_steps(listener, "attempt", COUNT + 1)
+        run.check_settled(settled, place["group"])
         stop(listener)
         return listener.steps("attempt")
 
 
-def _check_order(run, name, client, steps, calls):
-    """Checks that in each message group the messages came in order, each as often as `calls` says.
+def check_order(run, name, client, steps, groups, count, calls=None):
+    """Checks that of `count` messages sent to `groups` in turn those of each came in order.
 
-    A client that does not wait for what failed is judged by its first calls, and by how many came.
+    Each came once, if `calls` does not say how often it came. A client that does not wait for what failed
+    is judged by its first calls, and by how many came.
     """
     wrong = []
-    for first, group in enumerate(GROUPS):
-        wanted = [call for number in range(first, COUNT, len(GROUPS)) for call in calls(number)]
-        seen = [number_of(step) for step in steps if number_of(step) % len(GROUPS) == first]
+    for first, group in enumerate(groups):
+        numbers = range(first, count, len(groups))
+        wanted = [number for number in numbers for _ in range((calls or {}).get(number, 1))]
+        seen = [number_of(step) for step in steps if number_of(step) % len(groups) == first]
         if not client.waits_for_failed:
             is_complete = sorted(seen) == sorted(wanted)
             seen, wanted = (list(dict.fromkeys(order)) for order in (seen, wanted)) if is_complete else (seen, wanted)

@@ -22,5 +22,6 @@ def priority(run, clients):
         order = [at(number_of(step)) for step in received]
         is_sorted = order == sorted(order, reverse=True)
         run.report.check(f"priority {client.name} receives the higher first", is_sorted, f"{order}")
+        run.check_settled(f"priority {client.name} has acknowledged", place["group"])
 
     run.each("priority", clients, 3, judge)

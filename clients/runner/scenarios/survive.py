@@ -18,8 +18,11 @@ def survive(run, clients):
     programs = {}
     try:
         for client in clients:
-            settings = {**run.prepare("survive", client), "prefix": client.name, "drain_s": DRAIN_S}
-            programs[client.name] = run.program(client, "survive", **settings)
+            # A client without a push consumer takes the simple one in any case.
+            for consume in ("push", "simple") if "push" in client.scenarios else ("simple",):
+                settings = {**run.prepare(f"survive-{consume}", client), "prefix": client.name, "drain_s": DRAIN_S}
+                program = run.program(client, "survive", consume=consume, **settings)
+                programs[f"{client.name} {consume}"] = program
         for name, program in programs.items():
             running = program.wait_for(lambda: len(program.steps("acked")) >= SURVIVE_ROUND, END_S)
             run.report.check(f"survive {name} runs", running, f"{len(program.steps('acked'))} messages consumed")

@@ -12,21 +12,18 @@ use rocketmq::{Producer, SimpleConsumer};
 use crate::arguments::Arguments;
 
 pub async fn producer(arguments: &Arguments, topics: &[&str]) -> Result<Producer, ClientError> {
-    checked_producer(arguments, topics, |_| ()).await
+    checked_producer(arguments, topics, |_| TransactionResolution::COMMIT).await
 }
 
-/// A producer that commits every transaction the server asks about, after a call of `checked`.
+/// A producer that answers the server's questions about its transactions with `check`.
 pub async fn checked_producer(
     arguments: &Arguments,
     topics: &[&str],
-    checked: impl Fn(&MessageView) + Send + Sync + 'static,
+    check: impl Fn(&MessageView) -> TransactionResolution + Send + Sync + 'static,
 ) -> Result<Producer, ClientError> {
     let mut option = ProducerOption::default();
     option.set_topics(topics.to_vec());
-    let checker = move |_, message| {
-        checked(&message);
-        TransactionResolution::COMMIT
-    };
+    let checker = move |_, message| check(&message);
     let mut producer = Producer::new_transaction_producer(option, common(arguments), Box::new(checker))?;
     producer.start().await?;
     Ok(producer)

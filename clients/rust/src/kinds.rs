@@ -14,7 +14,8 @@ const STEP: &str = "sent";
 
 /// Sends message `number` as the kind whose turn it is; returns the fields of its step.
 pub async fn send_in_turn(arguments: &Arguments, producer: &Producer, number: usize) -> StepResult<Value> {
-    let mut builder = messages::numbered(arguments.topic(), arguments.prefix(), number);
+    let body_bytes = arguments.number("body_bytes", 0);
+    let mut builder = messages::numbered_with(arguments.topic(), arguments.prefix(), number, body_bytes);
     let mut due_ms = None;
     match arguments.turn("kinds", number, "normal") {
         "normal" => {}

@@ -38,6 +38,7 @@ async fn run(arguments: &Arguments) -> StepResult<()> {
         "send" => scenario::transfer::send(arguments).await,
         "read" => scenario::transfer::read(arguments).await,
         "hold" => scenario::hold::run(arguments).await,
+        "retry" => scenario::retry::run(arguments).await,
         "transaction" => scenario::transaction::run(arguments).await,
         "survive" => scenario::survive::run(arguments).await,
         other => Err(StepFailed::new("program", format!("there is no scenario named {other}"))),

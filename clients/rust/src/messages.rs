@@ -9,9 +9,14 @@ use serde_json::{Value, json};
 
 /// Message `number` of a run: text beyond ASCII everywhere, and every byte value in the odd bodies.
 pub fn numbered(topic: &str, prefix: &str, number: usize) -> MessageBuilder {
+    numbered_with(topic, prefix, number, 0)
+}
+
+/// The same; a body that is shorter than `body_bytes` is filled up with every byte value in turn.
+pub fn numbered_with(topic: &str, prefix: &str, number: usize, body_bytes: usize) -> MessageBuilder {
     MessageBuilder::builder()
         .set_topic(topic)
-        .set_body(body(prefix, number))
+        .set_body(body(prefix, number, body_bytes))
         .set_tag(format!("tag-{number}"))
         .set_keys(vec![format!("{prefix}-key-{number}"), format!("{prefix}-schlüssel-{number}")])
         .set_properties(HashMap::from([
@@ -20,11 +25,13 @@ pub fn numbered(topic: &str, prefix: &str, number: usize) -> MessageBuilder {
         ]))
 }
 
-fn body(prefix: &str, number: usize) -> Vec<u8> {
+fn body(prefix: &str, number: usize, body_bytes: usize) -> Vec<u8> {
     let mut body = format!("{prefix}-{number}: Grüße, 世界, 🚀").into_bytes();
     if number % 2 == 1 {
         body.extend(0..=u8::MAX);
     }
+    let missing = body_bytes.saturating_sub(body.len());
+    body.extend((0..=u8::MAX).cycle().take(missing));
     body
 }
 

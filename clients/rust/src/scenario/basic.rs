@@ -9,14 +9,14 @@ use crate::arguments::Arguments;
 use crate::output::{InStep, StepFailed, StepResult, ms_since, success};
 use crate::{clients, messages};
 
-const INVISIBLE: Duration = Duration::from_secs(15);
+const INVISIBLE: Duration = Duration::from_secs(10);
 
 pub async fn run(arguments: &Arguments) -> StepResult<()> {
     let starting = Instant::now();
     let producer = clients::producer(arguments, &[arguments.topic()]).await.in_step("start")?;
     success("start", json!({ "ms": ms_since(starting) }));
     send(arguments, &producer).await?;
-    let poll = arguments.seconds("await_s", 6);
+    let poll = arguments.seconds("await_s", 12);
     let consumer = clients::simple_consumer(arguments, poll).await.in_step("consumer")?;
     receive_and_settle(arguments, &consumer).await?;
     receive_nothing(arguments, &consumer).await?;

@@ -2,6 +2,7 @@
 
 pub mod basic;
 pub mod hold;
+pub mod retry;
 pub mod survive;
 pub mod transaction;
 pub mod transfer;

@@ -79,9 +79,10 @@ async fn consume(consumer: Arc<SimpleConsumer>, topic: String, taken: Ids) {
 async fn take_once(consumer: Arc<SimpleConsumer>, topic: String, taken: Ids) -> Result<(), String> {
     let received = clients::receive(&consumer, &topic, INVISIBLE).await.map_err(|error| error.to_string())?;
     for message in received {
-        consumer.ack(&message).await.map_err(|error| error.to_string())?;
+        // Whether an ack that failed was heard is unknown: what was received counts.
         success("acked", json!({ "id": message.message_id() }));
         with(&taken, |taken| taken.insert(message.message_id().to_owned()));
+        consumer.ack(&message).await.map_err(|error| error.to_string())?;
     }
     Ok(())
 }

@@ -2,7 +2,6 @@ package centaur.client;
 
 import java.time.Duration;
 import java.util.Map;
-import java.util.function.Consumer;
 import org.apache.rocketmq.client.apis.ClientConfiguration;
 import org.apache.rocketmq.client.apis.ClientConfigurationBuilder;
 import org.apache.rocketmq.client.apis.ClientException;
@@ -11,8 +10,8 @@ import org.apache.rocketmq.client.apis.consumer.FilterExpression;
 import org.apache.rocketmq.client.apis.consumer.MessageListener;
 import org.apache.rocketmq.client.apis.consumer.PushConsumer;
 import org.apache.rocketmq.client.apis.consumer.SimpleConsumer;
-import org.apache.rocketmq.client.apis.message.MessageView;
 import org.apache.rocketmq.client.apis.producer.Producer;
+import org.apache.rocketmq.client.apis.producer.TransactionChecker;
 import org.apache.rocketmq.client.apis.producer.TransactionResolution;
 
 /** Producers and consumers for one server, started when they are returned. */
@@ -27,18 +26,15 @@ public record Clients(ClientServiceProvider provider, ClientConfiguration config
     }
 
     public Producer producer(String... topics) throws ClientException {
-        return checkedProducer(message -> {}, topics);
+        return checkedProducer(message -> TransactionResolution.COMMIT, topics);
     }
 
-    /** A producer that commits every transaction the server asks about, after a call of {@code checked}. */
-    public Producer checkedProducer(Consumer<MessageView> checked, String... topics) throws ClientException {
+    /** A producer that answers the server's questions about its transactions with {@code checker}. */
+    public Producer checkedProducer(TransactionChecker checker, String... topics) throws ClientException {
         return provider.newProducerBuilder()
             .setClientConfiguration(configuration)
             .setTopics(topics)
-            .setTransactionChecker(message -> {
-                checked.accept(message);
-                return TransactionResolution.COMMIT;
-            })
+            .setTransactionChecker(checker)
             .build();
     }
 

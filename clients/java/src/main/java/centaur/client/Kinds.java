@@ -13,7 +13,8 @@ public final class Kinds {
 
     /** Sends message {@code number} as the kind whose turn it is; returns the fields of its step. */
     public static Object[] sendInTurn(Producer producer, Arguments arguments, int number) throws ClientException {
-        MessageBuilder builder = Messages.numbered(arguments.text("topic"), arguments.prefix(), number);
+        int bodyBytes = arguments.number("body_bytes", 0);
+        MessageBuilder builder = Messages.numbered(arguments.text("topic"), arguments.prefix(), number, bodyBytes);
         List<Object> fields = new ArrayList<>(List.of("number", number));
         switch (arguments.turn("kinds", number, "normal")) {
             case "fifo" -> builder.setMessageGroup(arguments.turn("groups", number, ""));

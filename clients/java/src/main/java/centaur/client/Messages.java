@@ -17,21 +17,30 @@ public final class Messages {
 
     /** Message {@code number} of a run: text beyond ASCII everywhere, and every byte value in the odd bodies. */
     public static MessageBuilder numbered(String topic, String prefix, int number) {
+        return numbered(topic, prefix, number, 0);
+    }
+
+    /** The same; a body that is shorter than {@code bodyBytes} is filled up with every byte value in turn. */
+    public static MessageBuilder numbered(String topic, String prefix, int number, int bodyBytes) {
         return ClientServiceProvider.loadService()
             .newMessageBuilder()
             .setTopic(topic)
-            .setBody(body(prefix, number))
+            .setBody(body(prefix, number, bodyBytes))
             .setTag("tag-" + number)
             .setKeys(prefix + "-key-" + number, prefix + "-schlüssel-" + number)
             .addProperty("number", Integer.toString(number))
             .addProperty("sender", prefix + " Grüße 世界");
     }
 
-    private static byte[] body(String prefix, int number) {
+    private static byte[] body(String prefix, int number, int bodyBytes) {
         ByteArrayOutputStream body = new ByteArrayOutputStream();
         body.writeBytes((prefix + "-" + number + ": Grüße, 世界, 🚀").getBytes(StandardCharsets.UTF_8));
         for (int value = 0; number % 2 == 1 && value < 256; value++) {
             body.write(value);
+        }
+        int missing = bodyBytes - body.size();
+        for (int at = 0; at < missing; at++) {
+            body.write(at);
         }
         return body.toByteArray();
     }

@@ -5,6 +5,7 @@ import centaur.client.scenario.Hold;
 import centaur.client.scenario.Listen;
 import centaur.client.scenario.ListenLite;
 import centaur.client.scenario.Recall;
+import centaur.client.scenario.Retry;
 import centaur.client.scenario.Survive;
 import centaur.client.scenario.Transactions;
 import centaur.client.scenario.Transfer;
@@ -37,6 +38,7 @@ public final class Program {
             case "listen" -> Listen.run(arguments);
             case "listen-lite" -> ListenLite.run(arguments);
             case "hold" -> Hold.run(arguments);
+            case "retry" -> Retry.run(arguments);
             case "recall" -> Recall.run(arguments);
             case "transaction" -> Transactions.run(arguments);
             case "survive" -> Survive.run(arguments);

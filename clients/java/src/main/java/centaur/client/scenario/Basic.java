@@ -15,8 +15,8 @@ import org.apache.rocketmq.client.apis.producer.Producer;
 
 /** One message there and back through a producer and a simple consumer, every call once. */
 public final class Basic {
-    private static final Duration INVISIBLE = Duration.ofSeconds(15);
-    private static final Duration EXTENDED = Duration.ofSeconds(30);
+    private static final Duration INVISIBLE = Duration.ofSeconds(10);
+    private static final Duration EXTENDED = Duration.ofSeconds(60);
 
     private Basic() {}
 
@@ -24,7 +24,7 @@ public final class Basic {
         Clients clients = Clients.of(arguments);
         Producer producer = start(clients, arguments.text("topic"));
         send(producer, arguments);
-        Duration await = arguments.seconds("await_s", 6);
+        Duration await = arguments.seconds("await_s", 12);
         SimpleConsumer consumer = Step.named("consumer", () -> clients.simpleConsumer(await));
         MessageView message = receive(consumer);
         Step.named("extend", () -> {
@@ -32,12 +32,12 @@ public final class Basic {
             return null;
         });
         Output.success("extend");
+        receiveNothing(consumer);
         Step.named("ack", () -> {
             consumer.ack(message);
             return null;
         });
         Output.success("ack");
-        receiveNothing(consumer);
         stop(producer, consumer);
     }
 

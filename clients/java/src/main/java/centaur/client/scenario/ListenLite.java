@@ -11,7 +11,8 @@ import org.apache.rocketmq.client.apis.consumer.LitePushConsumer;
 
 /**
  * A push consumer of the lite topics in {@code subscribe} that reports every call of its listener until standard
- * input says {@code stop}; a line {@code unsubscribe <lite topic>} ends one subscription.
+ * input says {@code stop}; a line {@code unsubscribe <lite topic>} ends one subscription, and {@code list} asks for
+ * those that the client knows of.
  */
 public final class ListenLite {
     private ListenLite() {}
@@ -25,10 +26,9 @@ public final class ListenLite {
             });
         }
         Output.success("ready");
-        Step.named("unsubscribed", () -> {
+        Step.named("command", () -> {
             for (String[] words = Input.command(); words != null; words = Input.command()) {
-                consumer.unsubscribeLite(words[1]);
-                Output.success("unsubscribed", "lite_topic", words[1]);
+                obey(consumer, words);
             }
             return null;
         });
@@ -37,6 +37,17 @@ public final class ListenLite {
             return null;
         });
         Output.success("end");
+    }
+
+    private static void obey(LitePushConsumer consumer, String[] words) throws ClientException {
+        switch (words[0]) {
+            case "unsubscribe" -> {
+                consumer.unsubscribeLite(words[1]);
+                Output.success("unsubscribed", "lite_topic", words[1]);
+            }
+            case "list" -> Output.success("listed", "lite_topics", consumer.getLiteTopicSet());
+            default -> throw new IllegalArgumentException("not a command: " + words[0]);
+        }
     }
 
     /** Not among the clients that every version has. */
