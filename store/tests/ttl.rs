@@ -7,7 +7,8 @@ mod ordered;
 use centaur_apis::{
     log::{Lite, TopicType},
     store::{
-        Delivery, NewMessage, PopRequest, PutGroupRequest, PutTopicRequest, SyncLiteRequest, sync_lite_request::Action,
+        Delivery, NewMessage, Place, PopRequest, PutGroupRequest, PutTopicRequest, RedriveRequest, SyncLiteRequest,
+        sync_lite_request::Action,
     },
 };
 use harness::message;
@@ -149,6 +150,23 @@ async fn a_message_without_attempts_left_is_a_dead_letter_however_old() {
     store.pass(MINUTE_MS).await;
     assert!(store.pop(1).await.is_empty());
     assert_eq!(store.dead().await, [0]);
+}
+
+#[tokio::test]
+async fn a_dead_letter_sent_again_is_of_use_for_as_long_as_it_was() {
+    let mut store = store_with_ttl(TopicType::Normal, 1, 0).await;
+    put_group(&mut store, false, 1).await;
+    for (number, ttl_ms) in [(0, 2 * MINUTE_MS), (1, MINUTE_MS), (2, 0)] {
+        send(&mut store, number, ttl_ms, 0).await;
+    }
+    assert_eq!(store.pop(3).await.len(), 3);
+    store.pass(10 * MINUTE_MS).await;
+    assert_eq!(store.dead().await, [0, 1, 2]);
+    let places = (0..3).map(|offset| Place { queue: 0, offset }).collect();
+    let redrive = RedriveRequest { group: GROUP.into(), places, dry_run: false };
+    store.client.redrive(redrive).await.expect("sent again");
+    store.pass(2 * MINUTE_MS - 1).await;
+    assert_eq!(numbers(&store.pop(32).await), [0, 2]);
 }
 
 #[tokio::test]

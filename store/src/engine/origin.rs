@@ -19,8 +19,10 @@ const ATTEMPTS: &str = "DLQ_ATTEMPTS";
 const REASON: &str = "DLQ_REASON";
 const ORIGIN_QUEUE: &str = "DLQ_ORIGIN_QUEUE";
 const ORIGIN_OFFSET: &str = "DLQ_ORIGIN_OFFSET";
+/// How long the message was of use; only of one that had a time of its own.
+const ORIGIN_TTL_MS: &str = "DLQ_ORIGIN_TTL_MS";
 const TIME_MS: &str = "DLQ_TIME_MS";
-const NAMES: [&str; 6] = [GROUP, ATTEMPTS, REASON, ORIGIN_QUEUE, ORIGIN_OFFSET, TIME_MS];
+const NAMES: [&str; 7] = [GROUP, ATTEMPTS, REASON, ORIGIN_QUEUE, ORIGIN_OFFSET, ORIGIN_TTL_MS, TIME_MS];
 
 /// Fields of an entry of a protobuf map.
 const KEY: u32 = 1;
@@ -64,6 +66,7 @@ impl Origin<'_> {
     /// The head and the properties of a message as it stands in a dead-letter topic.
     pub fn write_into(&self, original: &Message, grave: &str) -> (Bytes, Bytes) {
         let mut head = renamed(&original.head, grave);
+        let ttl_ms = (original.ttl_ms > 0).then(|| (ORIGIN_TTL_MS, original.ttl_ms.to_string()));
         let values = [
             (GROUP, self.group.to_owned()),
             (ATTEMPTS, self.attempts.to_string()),
@@ -72,7 +75,7 @@ impl Origin<'_> {
             (ORIGIN_OFFSET, self.offset.to_string()),
             (TIME_MS, self.at_ms.to_string()),
         ];
-        for (name, value) in values {
+        for (name, value) in values.into_iter().chain(ttl_ms) {
             let mut entry = Vec::new();
             string::encode(KEY, &name.to_owned(), &mut entry);
             string::encode(VALUE, &value, &mut entry);
@@ -91,6 +94,8 @@ impl Origin<'_> {
 pub(super) struct Revived {
     pub topic: String,
     pub queue: u32,
+    /// How long it is of use once it is in its queue again; 0: as its topic says.
+    pub ttl_ms: u64,
     pub message_id: String,
     pub head: Bytes,
     pub properties: Bytes,
@@ -104,20 +109,27 @@ impl Revived {
             _ => None,
         });
         let topic = origins.last()?.topic;
-        let queues = Fields::new(&letter.head).filter_map(|field| match field {
-            (message::USER_PROPERTIES, Value::Bytes(entry)) if fields::text(entry, KEY) == Some(ORIGIN_QUEUE) => {
-                fields::text(entry, VALUE)?.parse().ok()
-            }
-            _ => None,
-        });
+        let told = |name| told_number(&letter.head, name).unwrap_or_default();
         Some(Self {
-            queue: queues.last().unwrap_or_default(),
+            queue: u32::try_from(told(ORIGIN_QUEUE)).unwrap_or_default(),
+            ttl_ms: told(ORIGIN_TTL_MS),
             message_id: fields::text(&letter.properties, system::MESSAGE_ID).unwrap_or_default().to_owned(),
             head: renamed(&letter.head, &topic).freeze(),
             properties: without(&letter.properties, |number, _| number == system::DEAD_LETTER_QUEUE).freeze(),
             topic,
         })
     }
+}
+
+/// The number that a user property of an encoded head gives.
+fn told_number(head: &[u8], name: &str) -> Option<u64> {
+    let told = Fields::new(head).filter_map(|field| match field {
+        (message::USER_PROPERTIES, Value::Bytes(entry)) if fields::text(entry, KEY) == Some(name) => {
+            fields::text(entry, VALUE)?.parse().ok()
+        }
+        _ => None,
+    });
+    told.last()
 }
 
 /// The encoded head of a message under another topic; nothing in it says that it ever died.
@@ -169,13 +181,13 @@ mod tests {
             ..Default::default()
         };
         let (head, properties) = (head.encode_to_vec().into(), properties.encode_to_vec().into());
-        Message::new(1, 3, Place::Queued(9), 1, head, properties, "body".into())
+        Message { ttl_ms: 60_000, ..Message::new(1, 3, Place::Queued(9), 1, head, properties, "body".into()) }
     }
 
     fn bury(message: &Message, group: &str, cause: Cause) -> Message {
         let origin = Origin { topic: "orders", queue: 3, offset: 9, group, attempts: 17, cause, at_ms: 1_234 };
         let (head, properties) = origin.write_into(message, &format!("%DLQ%{group}"));
-        Message { head, properties, ..message.clone() }
+        Message { ttl_ms: 0, head, properties, ..message.clone() }
     }
 
     fn user_properties(letter: &Message) -> BTreeMap<String, String> {
@@ -192,6 +204,7 @@ mod tests {
             ("DLQ_REASON", "attempts exhausted"),
             ("DLQ_ORIGIN_QUEUE", "3"),
             ("DLQ_ORIGIN_OFFSET", "9"),
+            ("DLQ_ORIGIN_TTL_MS", "60000"),
             ("DLQ_TIME_MS", "1234"),
         ];
         assert_eq!(user_properties(&letter), expected.map(|(key, value)| (key.to_owned(), value.to_owned())).into());
@@ -203,8 +216,9 @@ mod tests {
     #[test]
     fn a_dead_letter_sent_again_is_what_it_was() {
         let revived = Revived::read(&bury(&original(), "workers", Cause::Forwarded)).expect("a dead letter");
-        let Message { head, properties, .. } = original();
-        let expected = Revived { topic: "orders".into(), queue: 3, message_id: "01AB".into(), head, properties };
+        let Message { ttl_ms, head, properties, .. } = original();
+        let (topic, message_id) = ("orders".into(), "01AB".into());
+        let expected = Revived { topic, queue: 3, ttl_ms, message_id, head, properties };
         assert_eq!(revived, expected);
     }
 

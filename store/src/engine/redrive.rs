@@ -97,9 +97,10 @@ impl Machine {
         if dry_run {
             return Ok(result);
         }
-        let Revived { head, properties, .. } = revived;
+        let Revived { ttl_ms, head, properties, .. } = revived;
         let place = Place::Queued(next);
-        let mut again = Message::new(id, result.queue, place, self.now_ms, head, properties, message.body);
+        let again = Message::new(id, result.queue, place, self.now_ms, head, properties, message.body);
+        let mut again = Message { ttl_ms, ..again };
         if is_lite {
             again.group_hash = 0; // all of a lite topic is in order
         }
