@@ -25,6 +25,8 @@ const CLIENTS: [&str; 3] = ["alpha", "beta", "gamma"];
 const TAGS: [&str; 3] = ["red", "green", "blue"];
 const KEYS: [&str; 4] = ["k1", "k2", "k3", "k4"];
 const ATTEMPTS: [&str; 4] = ["", "", "first", "second"];
+/// Times that messages are of use for.
+const TTLS_MS: [u64; 5] = [1_000, 10_000, 50_000, 3_600_000, u64::MAX];
 const MESSAGE_GROUPS: [&str; 6] = ["", "", "", "north", "south", "west"];
 /// Messages that may be sent once more.
 const SENT_LATELY: usize = 12;
@@ -86,8 +88,11 @@ impl fmt::Debug for Issued {
 
 impl fmt::Debug for Draft {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { queue, wait, message: Message { id, group, body, .. } } = self;
+        let Self { queue, wait, message: Message { id, group, ttl_ms, body, .. } } = self;
         write!(f, "{id} {:?} of {} bytes to {queue}", group, body.len())?;
+        if *ttl_ms > 0 {
+            write!(f, " for {ttl_ms} ms")?;
+        }
         if *wait == Wait::Nothing { Ok(()) } else { write!(f, " {wait:?}") }
     }
 }
@@ -99,6 +104,7 @@ pub enum Command {
         name: &'static str,
         queues: u32,
         dedupe_ms: Option<u64>,
+        ttl_ms: Option<u64>,
     },
     DeleteTopic {
         name: &'static str,
@@ -239,6 +245,7 @@ impl Driver {
                 name: topic,
                 queues: 1 + self.random.below(5) as u32,
                 dedupe_ms: (self.random.below(2) == 0).then(|| [0, 20_000, 600_000][pick(&mut self.random, 3)]),
+                ttl_ms: (self.random.below(2) == 0).then(|| [0, 0, 10_000, 80_000][pick(&mut self.random, 4)]),
             },
             950..970 => Command::PutGroup {
                 name: group,
@@ -436,6 +443,7 @@ impl Driver {
             tag: tag.map(str::to_owned),
             keys: keys.into_iter().map(str::to_owned).collect(),
             group: group.to_owned(),
+            ttl_ms: if self.random.below(4) == 0 { TTLS_MS[pick(&mut self.random, 5)] } else { 0 },
             head: new.head,
             properties: properties.encode_to_vec().into(),
             body: new.body,
