@@ -9,21 +9,24 @@ use super::Driver;
 use crate::{command::PRIORITIES, harness::reason, reference::Group};
 
 impl Driver {
-    pub(super) async fn put_topic(&mut self, name: &str, queues: u32, dedupe_ms: Option<u64>) {
+    pub(super) async fn put_topic(&mut self, name: &str, queues: u32, dedupe_ms: Option<u64>, ttl_ms: Option<u64>) {
         let request = PutTopicRequest {
             name: name.to_owned(),
             r#type: if name == PRIORITIES { TopicType::Priority } else { TopicType::Unspecified }.into(),
             queues: Some(queues),
             dedupe_ms,
+            ttl_ms,
             ..Default::default()
         };
         let known = self.model.topics.get(name).map(|topic| topic.queues.len());
+        let had_ms = self.model.topics.get(name).map_or(0, |topic| topic.ttl_ms);
         let is_fixed = name.starts_with('%');
         match self.client.put_topic(request).await {
             Ok(answer) => {
                 let answer = answer.into_inner();
                 let settings = answer.topic.expect("settings");
                 assert_eq!((answer.created, settings.queues), (known.is_none(), queues));
+                assert_eq!(settings.ttl_ms, ttl_ms.unwrap_or(had_ms));
                 self.model.put_topic(&settings);
             }
             Err(status) => {

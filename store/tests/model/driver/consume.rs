@@ -17,9 +17,17 @@ use crate::{
 
 /// Deliveries of a group that came into being by being used.
 const ATTEMPTS_DEFAULT: u32 = 17;
+/// Messages of one answer, at most.
+const POLLED_MAX: usize = 256;
 
 impl Driver {
-    pub(super) async fn pop(&mut self, ask: Ask) {
+    pub(super) async fn pop(&mut self, mut ask: Ask) {
+        if self.model.topics.contains_key(&ask.reader.1) && !self.model.foresees(&ask) {
+            ask.messages = POLLED_MAX;
+            if !self.model.foresees(&ask) {
+                return;
+            }
+        }
         let outcome = self.client.pop(pop_request(&ask, 0)).await.map(|answer| answer.into_inner().deliveries);
         match outcome {
             Ok(deliveries) => self.take_over(&ask, deliveries).await,
@@ -33,7 +41,7 @@ impl Driver {
     pub(super) async fn park(&mut self, ask: Ask, queue: u32) {
         let ask = Ask { tags: None, attempt: String::new(), ..ask };
         let Some(queues) = self.model.topics.get(&ask.reader.1).map(|topic| topic.queues.len()) else { return };
-        if self.model.available(&ask) > 0 {
+        if self.model.available(&ask) > 0 || !self.model.foresees(&ask) {
             return;
         }
         let mut client = self.client.clone();

@@ -15,7 +15,7 @@ use prost::Message as _;
 use super::{Driver, PATIENCE};
 use crate::{
     harness::reason,
-    reference::{Cause, Dead, Message, Queue, Redriven},
+    reference::{Cause, Dead, Message, Origin, Queue, Redriven},
 };
 
 impl Driver {
@@ -111,7 +111,8 @@ fn is_origin(dead: &Dead, found: &Delivery) -> bool {
         && number("DLQ_ORIGIN_OFFSET") == Some(dead.offset)
 }
 
-/// A dead message as the dead-letter topic has to hold it.
+/// A dead message as the dead-letter topic has to hold it: it is there to be looked at, however long
+/// that takes.
 fn buried(dead: Dead, topic: &str, group: &str, found: Delivery) -> Message {
     check_body(&dead.message, topic, &found);
     let reason = match dead.cause {
@@ -122,16 +123,20 @@ fn buried(dead: Dead, topic: &str, group: &str, found: Delivery) -> Message {
     let told: Vec<&str> =
         ["DLQ_GROUP", "DLQ_REASON", "DLQ_ATTEMPTS", "DLQ_TIME_MS"].map(|name| story[name].as_str()).into();
     assert_eq!(told, [group, reason, &dead.attempts.to_string(), &found.stored_ms.to_string()]);
-    Message { head: found.head, properties: found.properties, origin: Some((dead.topic, dead.queue)), ..dead.message }
+    let Message { ttl_ms, .. } = dead.message;
+    let origin = Some(Origin { topic: dead.topic, queue: dead.queue, ttl_ms });
+    Message { head: found.head, properties: found.properties, origin, ttl_ms: 0, ..dead.message }
 }
 
-/// A dead letter as it has to be when it was sent again: nothing tells of its death.
+/// A dead letter as it has to be when it was sent again: nothing tells of its death, and it is of
+/// use as long as it was.
 fn revived(letter: Message, topic: &str, found: Delivery) -> Message {
     check_body(&letter, topic, &found);
     let properties = v2::SystemProperties::decode(found.properties.as_ref()).expect("properties");
     assert_eq!(properties.dead_letter_queue, None);
     assert!(user_properties(&found.head).keys().all(|name| !name.starts_with("DLQ_")));
-    Message { head: found.head, properties: found.properties, origin: None, ..letter }
+    let ttl_ms = letter.origin.as_ref().map_or(0, |origin| origin.ttl_ms);
+    Message { head: found.head, properties: found.properties, origin: None, ttl_ms, ..letter }
 }
 
 /// Asserts that a message is the same but for its topic and what tells of its death.

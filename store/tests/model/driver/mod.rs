@@ -91,7 +91,9 @@ impl Driver {
         // What was thinned in the background makes way for the next in its own time.
         self.catch_up().await;
         match command {
-            Command::PutTopic { name, queues, dedupe_ms } => self.put_topic(name, queues, dedupe_ms).await,
+            Command::PutTopic { name, queues, dedupe_ms, ttl_ms } => {
+                self.put_topic(name, queues, dedupe_ms, ttl_ms).await;
+            }
             Command::DeleteTopic { name } => self.delete_topic(name).await,
             Command::PutGroup { name, max_attempts, fifo, blocks, shared_percent } => {
                 self.put_group(name, max_attempts, fifo, blocks, shared_percent).await;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Message, Reference};
+use super::{Message, Origin, Reference};
 
 /// Why a message died.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +51,9 @@ impl Reference {
         if !(kept.start..kept.end()).contains(&offset) {
             return Redriven::Nothing;
         }
-        let Some((topic, origin)) = kept.get(offset).origin.clone() else { return Redriven::NoDeadLetter };
+        let Some(Origin { topic, queue: origin, .. }) = kept.get(offset).origin.clone() else {
+            return Redriven::NoDeadLetter;
+        };
         if self.redriven.0.contains(&(grave.to_owned(), queue, offset)) {
             return Redriven::Already(topic);
         }

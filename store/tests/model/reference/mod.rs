@@ -8,6 +8,7 @@ mod offsets;
 mod pop;
 mod timed;
 mod transactions;
+mod ttl;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -38,6 +39,8 @@ pub struct Message {
     pub keys: Vec<String>,
     /// Its message group; empty without.
     pub group: String,
+    /// How long it is of use in its queue; 0: as its topic says.
+    pub ttl_ms: u64,
     pub head: Bytes,
     pub properties: Bytes,
     pub body: Bytes,
@@ -49,8 +52,16 @@ pub struct Message {
     pub order: u64,
     /// It came into its queue at once, not in its time or by its transaction.
     pub is_direct: bool,
-    /// Of a dead letter: where it was before, topic and queue.
-    pub origin: Option<(String, u32)>,
+    /// Of a dead letter: where it was before.
+    pub origin: Option<Origin>,
+}
+
+/// Where a dead letter was before it died.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    pub topic: String,
+    pub queue: u32,
+    pub ttl_ms: u64,
 }
 
 #[derive(Debug, Default)]
@@ -65,6 +76,8 @@ pub struct Queue {
 pub struct Topic {
     pub id: u32,
     pub dedupe_ms: u64,
+    /// How long its messages are of use; 0: for ever.
+    pub ttl_ms: u64,
     pub has_priorities: bool,
     pub queues: Vec<Queue>,
     /// Messages that are in no queue, or not yet: scheduled or half.
@@ -123,6 +136,7 @@ impl Message {
             head: self.head.clone(),
             properties: self.properties.clone(),
             body: self.body.clone(),
+            ttl_ms: self.ttl_ms,
             ..Default::default()
         }
     }
@@ -174,12 +188,14 @@ impl Reference {
         let topic = self.topics.entry(settings.name.clone()).or_insert(Topic {
             id: settings.id,
             dedupe_ms: 0,
+            ttl_ms: 0,
             has_priorities: settings.r#type() == TopicType::Priority,
             queues: Vec::new(),
             apart: Vec::new(),
         });
         assert_eq!(topic.id, settings.id, "a topic keeps its id");
         topic.dedupe_ms = settings.dedupe_ms;
+        topic.ttl_ms = settings.ttl_ms;
         topic.queues.resize_with(settings.queues as usize, Queue::default);
         for ((_, name), subscription) in &mut self.subscriptions {
             if *name == settings.name {

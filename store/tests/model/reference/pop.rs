@@ -212,7 +212,8 @@ impl Reference {
         rows.filter(|row| row.session_bound).map(|row| row.client.clone()).collect()
     }
 
-    /// Messages to redeliver, the one due longest first; for a FIFO group in no order.
+    /// Messages to redeliver if they are of use yet, the one due longest first; for a FIFO group in
+    /// no order.
     pub(super) fn due(&self, reader: &Reader) -> Vec<(u32, u64)> {
         if self.is_fifo(reader) {
             let lines = self.lines(reader, &|_| false);
@@ -281,17 +282,18 @@ impl Reference {
 
     /// How many messages an answer could have at most.
     pub fn available(&self, ask: &Ask) -> usize {
-        let queues = &self.topics[&ask.reader.1].queues;
+        let topic = &self.topics[&ask.reader.1];
+        let wanted = topic.wanted(ask, self.now_ms);
         let Some(subscription) = self.subscriptions.get(&ask.reader) else {
-            return queues.iter().map(|queue| fresh(queue, queue.start, &|m| ask.matches(m)).len()).sum();
+            return topic.queues.iter().map(|queue| fresh(queue, queue.start, &wanted).len()).sum();
         };
+        let again = self.due(&ask.reader).into_iter().filter(|place| self.is_of_use(&ask.reader, *place)).count();
         if self.is_fifo(&ask.reader) {
-            let lines = self.lines(&ask.reader, &|message| ask.matches(message));
-            return lines.values().map(|line| line.rows.len() + line.fresh.len()).sum();
+            let lines = self.lines(&ask.reader, &wanted);
+            return again + lines.values().map(|line| line.fresh.len()).sum::<usize>();
         }
-        let queues = queues.iter().zip(&subscription.cursors);
-        let fresh: usize = queues.map(|(queue, cursor)| fresh(queue, cursor.fetch, &|m| ask.matches(m)).len()).sum();
-        fresh + self.due(&ask.reader).len()
+        let queues = topic.queues.iter().zip(&subscription.cursors);
+        again + queues.map(|(queue, cursor)| fresh(queue, cursor.fetch, &wanted).len()).sum::<usize>()
     }
 
     /// The first contact of a group puts it at the beginning of each queue that lost nothing yet,
