@@ -94,6 +94,7 @@ async fn take(proxy: &Inner, caller: &Caller<'_>, request: &ReceiveMessageReques
         biased;
         popped = proxy.stores.pop(pop) => popped.map_err(|error| unavailable(proxy, topic, error))?,
         () = proxy.draining.cancelled(), if !wait.is_zero() => return Ok(nothing_new()),
+        () = session.left() => return Ok(nothing_new()),
     };
     if popped.deliveries.is_empty() {
         return Ok(nothing_new());

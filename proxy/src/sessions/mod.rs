@@ -82,13 +82,14 @@ impl Sessions {
         self.by_client.read(client, Arc::clone)
     }
 
-    /// Forgets a client; whether it was known.
+    /// Forgets a client that says that it goes, and ends what it waits for; whether it was known.
     pub(crate) fn leave(&self, client: &str) -> bool {
-        let known = self.by_client.remove(client).is_some();
-        if known {
+        let session = self.by_client.remove(client);
+        if let Some(session) = &session {
+            session.leave();
             self.count.fetch_sub(1, Ordering::Relaxed);
         }
-        known
+        session.is_some()
     }
 
     /// Forgets the clients that were silent for `expiry` and names those that may hold leases.

@@ -14,6 +14,7 @@ use centaur_apis::{
     v2::{ClientType, Settings, TelemetryCommand, settings::PubSub},
 };
 use tokio::sync::mpsc::error::TrySendError;
+use tokio_util::sync::CancellationToken;
 
 use super::{Commands, Sign};
 use crate::caller::Caller;
@@ -32,6 +33,8 @@ pub(crate) struct Session {
     /// Bits of its roles, of no account without an open stream.
     roles: AtomicU8,
     about: Mutex<About>,
+    /// The client said that it goes.
+    left: CancellationToken,
 }
 
 #[derive(Debug, Default)]
@@ -81,7 +84,17 @@ impl Session {
             receives: AtomicBool::new(false),
             roles: AtomicU8::new(0),
             about: Mutex::new(about),
+            left: CancellationToken::new(),
         }
+    }
+
+    /// Resolves when the client has said that it goes: what it still waits for is of no use to it.
+    pub(crate) async fn left(&self) {
+        self.left.cancelled().await;
+    }
+
+    pub(super) fn leave(&self) {
+        self.left.cancel();
     }
 
     pub(super) fn touch(&self, now_ms: u64, sign: Sign) {

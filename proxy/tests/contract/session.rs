@@ -62,6 +62,22 @@ async fn the_last_word_of_a_client_ends_its_leases() {
     .await;
 }
 
+/// Some clients shut down while a poll of theirs is open: what it would bring nobody would handle.
+#[tokio::test]
+async fn the_last_word_of_a_client_ends_its_poll() {
+    both(async |mut h: Harness| {
+        h.store.add_topic("orders", TopicType::Normal, 1);
+        let mut client = h.client.clone();
+        let poll = tokio::spawn(async move { receive(&mut client, ours(receive_from("orders", "workers"))).await });
+        h.store.until("the poll is parked", |world| world.parked == 1).await;
+        let last_word = NotifyClientTerminationRequest { group: None };
+        h.client.notify_client_termination(ours(last_word)).await.expect("a status");
+        assert_eq!(poll.await.expect("no panic"), (Code::MessageNotFound, Vec::new()));
+        h.store.until("the store knows that nobody waits", |world| world.parked == 0).await;
+    })
+    .await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_store_hears_who_takes_messages_and_when_they_fall_silent() {
     let mut h = Harness::local(|_| ());
