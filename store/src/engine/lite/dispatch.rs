@@ -189,11 +189,6 @@ impl Dispatch {
         }
     }
 
-    /// Groups that read all lite topics and have polled.
-    pub fn reading_all(&self) -> impl Iterator<Item = u32> {
-        self.groups.iter().filter(|(_, rings)| rings.reads_all).map(|(reader, _)| reader.group)
-    }
-
     pub fn forget(&mut self, which: impl Fn(Reader) -> bool) {
         self.groups.retain(|reader, _| !which(*reader));
     }
