@@ -153,6 +153,15 @@ async fn everybody_in_a_wildcard_group_consumes_all_lite_topics() {
 }
 
 #[tokio::test]
+async fn whoever_consumes_all_lite_topics_need_not_wait_for_the_first_one() {
+    let mut bench = Bench::new().await;
+    bench.put_group(GROUP, Lite { wildcard: true, ..Default::default() }).await.expect("made");
+    assert_eq!(bench.pop_ids("one").await, [""; 0]);
+    bench.send_all("a", &["a1"]).await;
+    assert_eq!(bench.pop_ids("one").await, ["a1"]);
+}
+
+#[tokio::test]
 async fn a_parked_poll_is_woken_by_what_its_client_is_subscribed_to() {
     let mut bench = Bench::new().await;
     bench.add("one", &["a"]).await;

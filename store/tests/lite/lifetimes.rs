@@ -47,6 +47,17 @@ async fn a_client_that_ends_loses_its_subscriptions_at_once() {
 }
 
 #[tokio::test]
+async fn a_client_that_ends_gives_back_what_it_has_though_the_store_was_started_anew() {
+    let mut bench = Bench::new().await;
+    bench.put_group(GROUP, Lite { wildcard: true, ..Default::default() }).await.expect("made");
+    bench.send_all("a", &["a1"]).await;
+    assert_eq!(bench.pop_ids("one").await, ["a1"]);
+    bench.reopen().await;
+    assert_eq!(bench.end("one").await, 1);
+    assert_eq!(bench.pop_ids("two").await, ["a1"]);
+}
+
+#[tokio::test]
 async fn a_lite_topic_nobody_writes_to_is_deleted_and_its_name_begins_anew() {
     let mut bench = Bench::new().await;
     bench.config.lite_expiry_min_ms = MINUTE_MS;

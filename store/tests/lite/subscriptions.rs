@@ -193,6 +193,20 @@ async fn the_next_subscriber_begins_at_the_oldest_message_when_it_is_set_so() {
 }
 
 #[tokio::test]
+async fn where_a_subscriber_asks_to_begin_counts_before_where_the_next_one_begins() {
+    let mut bench = Bench::new().await;
+    bench.put_group(GROUP, Lite { exclusive: true, reset_when_moved: true, ..Default::default() }).await.expect("made");
+    bench.add("one", &["a"]).await;
+    bench.send_all("a", &["0", "1"]).await;
+    assert_eq!(bench.drain("one").await, ["0", "1"]);
+    // The group is there already.
+    let latest = Some(LiteOffset { at: Some(At::Latest(true)) });
+    let add = SyncLiteRequest { offset: latest, ..request("two", Action::PartialAdd, &["a"]) };
+    bench.sync_request(add).await.expect("subscribed");
+    assert_eq!(bench.drain("two").await, [""; 0]);
+}
+
+#[tokio::test]
 async fn descriptions_stay_small() {
     let mut bench = Bench::new().await;
     let names: Vec<String> = (0..50).map(|n| format!("n{n:02}")).collect();

@@ -91,7 +91,7 @@ impl Machine {
             return 0;
         }
         // Clients of a group that reads all lite topics are subscribed to nothing.
-        let groups = self.state.lite.groups_of(client).chain(self.lite.dispatch.reading_all());
+        let groups = self.state.lite.groups_of(client).chain(self.state.groups_reading_all());
         let groups: BTreeSet<u32> = groups.filter(|group| wanted.is_none_or(|wanted| wanted == *group)).collect();
         groups.into_iter().map(|group| self.drop_client(group, client, linger_ms)).sum()
     }

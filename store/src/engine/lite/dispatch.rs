@@ -189,11 +189,6 @@ impl Dispatch {
         }
     }
 
-    /// Groups that read all lite topics and have polled.
-    pub fn reading_all(&self) -> impl Iterator<Item = u32> {
-        self.groups.iter().filter(|(_, rings)| rings.reads_all).map(|(reader, _)| reader.group)
-    }
-
     pub fn forget(&mut self, which: impl Fn(Reader) -> bool) {
         self.groups.retain(|reader, _| !which(*reader));
     }
@@ -247,12 +242,19 @@ impl Machine {
         Ok(())
     }
 
-    /// Puts a group that consumes all lite topics into those that it has no place in.
+    /// Puts a group that consumes all lite topics into those that it has no place in. Without any it
+    /// becomes a reader all the same: the first one to come gives it a place.
     fn start_reading_all(&mut self, reader: Reader) -> Result<(), Error> {
-        let Some(names) = self.state.lite.names(reader.topic) else { return Ok(()) };
         let subscription = self.state.pop.get(reader);
         let has_place = |queue: u32| subscription.is_some_and(|s| s.cursors.get(queue).is_some());
-        let missing: Vec<u32> = names.iter().map(|(queue, _)| queue).filter(|queue| !has_place(*queue)).collect();
+        let names = self.state.lite.names(reader.topic).into_iter();
+        let queues = names.flat_map(|names| names.iter().map(|(queue, _)| queue));
+        let missing: Vec<u32> = queues.filter(|queue| !has_place(*queue)).collect();
+        if missing.is_empty() && subscription.is_none() {
+            self.make_room(POSITION_BYTES)?;
+            let (group, topic) = (reader.group, reader.topic);
+            self.commit(Event::CursorsSet(CursorsSet { group, topic, positions: Vec::new() }));
+        }
         for queues in missing.chunks(POSITIONS_MAX) {
             let mut positions = Vec::with_capacity(queues.len());
             for &queue in queues {

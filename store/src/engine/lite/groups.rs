@@ -23,6 +23,12 @@ impl State {
         let lite = self.groups.get(group)?.lite.as_ref()?;
         Some(Reader { group, topic: self.topics.named(&lite.topic)?.settings.id })
     }
+
+    /// Lite groups whose clients consume every lite topic.
+    pub fn groups_reading_all(&self) -> impl Iterator<Item = u32> {
+        let all = self.groups.after("").filter(|group| group.lite.as_ref().is_some_and(|lite| lite.wildcard));
+        all.map(|group| group.id)
+    }
 }
 
 impl Machine {

@@ -198,11 +198,12 @@ impl Machine {
         self.make_room(changes * SUBSCRIPTION_BYTES + caller.name.len())?;
 
         let added: Vec<u32> = change.added.iter().map(|name| self.lite_queue(reader.topic, name)).collect();
+        let asked = offset.filter(|offset| !matches!(offset.at, None | Some(At::Last(_))));
         for &queue in &added {
             let was_moved = caller.lite.exclusive && self.evict_others(caller, queue);
-            let asked = self.asked_position(reader, queue, offset)?;
             positions.extend(match asked {
-                Some(asked) => Some(asked),
+                // Also when the group is there already.
+                Some(_) => self.asked_position(reader, queue, asked)?,
                 None if was_moved && caller.lite.reset_when_moved => Some(self.oldest(reader.topic, queue)),
                 None => self.first_position(reader, queue)?,
             });

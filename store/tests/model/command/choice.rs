@@ -15,7 +15,7 @@ use crate::{
     reference::{Ask, Message, Reader, Reset, Target},
 };
 
-const CLIENTS: [&str; 3] = ["alpha", "beta", "gamma"];
+pub(super) const CLIENTS: [&str; 3] = ["alpha", "beta", "gamma"];
 const TAGS: [&str; 3] = ["red", "green", "blue"];
 const KEYS: [&str; 4] = ["k1", "k2", "k3", "k4"];
 const ATTEMPTS: [&str; 4] = ["", "", "first", "second"];
@@ -28,6 +28,9 @@ const SENT_LATELY: usize = 12;
 impl Driver {
     /// The next command.
     pub fn choose(&mut self) -> Command {
+        if self.random.below(100) < self.lite_percent {
+            return self.choose_lite();
+        }
         let topic = self.one_of(&TOPICS);
         let group = self.one_of(&GROUPS);
         let client = self.one_of(&CLIENTS);
@@ -138,7 +141,7 @@ impl Driver {
     }
 
     /// A handle from long ago or lately, sometimes changed or used where it does not belong.
-    fn choose_issued(&mut self) -> Issued {
+    pub(super) fn choose_issued(&mut self) -> Issued {
         let nothing = Issued {
             reader: (GROUPS[0].to_owned(), TOPICS[0].to_owned()),
             client: CLIENTS[0].to_owned(),
@@ -194,7 +197,7 @@ impl Driver {
         }
     }
 
-    fn choose_redrive(&mut self, group: &'static str) -> Command {
+    pub(super) fn choose_redrive(&mut self, group: &'static str) -> Command {
         let end = self.model.topics.get(&format!("%DLQ%{group}")).map_or(0, |topic| topic.queues[0].end());
         let place = |random: &mut Random| Place {
             queue: u32::from(random.below(20) == 0),
@@ -205,7 +208,7 @@ impl Driver {
     }
 
     /// A question about places in queues, or a change of one.
-    fn choose_place(&mut self, topic: &'static str, group: &'static str) -> Command {
+    pub(super) fn choose_place(&mut self, topic: &'static str, group: &'static str) -> Command {
         let queue = self.random.below(4) as u32;
         let end = self.model.topics.get(topic).and_then(|t| t.queues.get(queue as usize)).map_or(0, |q| q.end());
         let offset = self.random.below(end + 3);
@@ -262,6 +265,7 @@ impl Driver {
             tag: tag.map(str::to_owned),
             keys: keys.into_iter().map(str::to_owned).collect(),
             group: group.to_owned(),
+            lite_topic: String::new(),
             ttl_ms: if self.random.below(4) == 0 { TTLS_MS[pick(&mut self.random, 5)] } else { 0 },
             head: new.head,
             properties: properties.encode_to_vec().into(),
@@ -274,7 +278,7 @@ impl Driver {
         }
     }
 
-    fn one_of(&mut self, names: &[&'static str]) -> &'static str {
+    pub(super) fn one_of(&mut self, names: &[&'static str]) -> &'static str {
         names[pick(&mut self.random, names.len())]
     }
 }

@@ -1,6 +1,7 @@
 //! What may be asked of a store, and the choice of what is asked next.
 
 mod choice;
+mod lite;
 
 use std::fmt;
 
@@ -11,12 +12,16 @@ use centaur_apis::{
 };
 use centaur_store::log::faulty::Random;
 
-use crate::reference::{Ask, Message, Reader, Reset, Target};
+use crate::reference::{Ask, Message, Reader, Reset, Statement, Target};
+
+pub use lite::LiteGroup;
 
 pub const TOPICS: [&str; 4] = ["orders", "payments", "alerts", "%DLQ%workers"];
 /// Its queues are priorities.
 pub const PRIORITIES: &str = "alerts";
 pub const GROUPS: [&str; 3] = ["workers", "auditors", "mailers"];
+/// They consume lite topics: the second one exclusively, the last one all of them.
+pub const LITE_GROUPS: [&str; 3] = ["bots", "guards", "sweepers"];
 /// A handle that was given out, and to whom.
 #[derive(Clone)]
 pub struct Issued {
@@ -74,11 +79,8 @@ impl fmt::Debug for Issued {
 
 impl fmt::Debug for Draft {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { queue, wait, message: Message { id, group, ttl_ms, body, .. } } = self;
-        write!(f, "{id} {:?} of {} bytes to {queue}", group, body.len())?;
-        if *ttl_ms > 0 {
-            write!(f, " for {ttl_ms} ms")?;
-        }
+        let Self { queue, wait, message } = self;
+        write!(f, "{message:?} to {queue}")?;
         if *wait == Wait::Nothing { Ok(()) } else { write!(f, " {wait:?}") }
     }
 }
@@ -188,6 +190,17 @@ pub enum Command {
         by: By,
         limit: u32,
     },
+    PutLiteTopic {
+        expiry_ms: u64,
+        ttl_ms: u64,
+    },
+    PutLiteGroup(LiteGroup),
+    SendLite(Vec<Message>),
+    SyncLite(Statement),
+    PopLite(Ask),
+    /// A poll that waits for a message, which is sent then to a lite topic of its client.
+    ParkLite(Ask),
+    ListNotices,
     Close,
     Crash,
 }

@@ -73,7 +73,7 @@ impl Driver {
         }
         let group = Group::from(&answer.expect("set").into_inner().group.expect("a group"));
         let fifo = fifo.unwrap_or(was_fifo);
-        assert_eq!(group, Group { id: group.id, max_attempts, fifo, blocks, shared_percent });
+        assert_eq!(group, Group { id: group.id, max_attempts, fifo, blocks, shared_percent, lite: None });
         self.model.put_group(name, group);
     }
 

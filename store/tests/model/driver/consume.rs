@@ -4,21 +4,19 @@ use centaur_apis::{
     receipt_handle::ReceiptHandle,
     store::{
         AckEntry, AckRequest, ChangeVisibilityRequest, DeadLetterRequest, Delivery, DescribeGroupRequest,
-        EndSessionRequest, Filter, PopRequest, Reason, filter::Kind,
+        EndSessionRequest, Filter, PopRequest, PopResponse, Reason, filter::Kind,
     },
 };
 
-use super::{Driver, PATIENCE};
+use super::{ATTEMPTS_DEFAULT, Driver, PATIENCE, POLLED_MAX};
 use crate::{
     command::Issued,
     harness::{self, message_id, reason},
     reference::{Ask, Cause, Group, Worth},
 };
 
-/// Deliveries of a group that came into being by being used.
-const ATTEMPTS_DEFAULT: u32 = 17;
-/// Messages of one answer, at most.
-const POLLED_MAX: usize = 256;
+/// A poll under way.
+pub(super) type Poll = tokio::task::JoinHandle<Result<tonic::Response<PopResponse>, tonic::Status>>;
 
 impl Driver {
     pub(super) async fn pop(&mut self, mut ask: Ask) {
@@ -44,28 +42,33 @@ impl Driver {
         if self.model.available(&ask) > 0 || !self.model.foresees(&ask) {
             return;
         }
-        let mut client = self.client.clone();
-        let request = pop_request(&ask, 3_600_000);
-        let poll = tokio::spawn(async move { client.pop(request).await });
-        let (group, topic) = ask.reader.clone();
-        loop {
-            let described = self.client.describe_group(DescribeGroupRequest { name: group.clone() }).await;
-            let topics = described.map(|answer| answer.into_inner().topics).unwrap_or_default();
-            if topics.iter().any(|progress| progress.topic == topic && progress.polls == 1) {
-                break;
-            }
-            tokio::task::yield_now().await;
-        }
+        let poll = self.parked(&ask).await;
+        let topic = ask.reader.1.clone();
         // Nothing of another message group is in its way.
         let alone = format!("alone-{}", self.sent);
         let message = self.message(&topic, 10, &alone);
         let queue = queue % queues as u32;
         let offset = harness::send(&mut self.client, &topic, queue, message.to_send()).await;
         assert_eq!(offset, Ok(self.model.append(&topic, queue, vec![message])));
-        let answer = tokio::time::timeout(PATIENCE, poll).await.expect("a waiting poll is answered").expect("no panic");
-        let deliveries = answer.expect("answered").into_inner().deliveries;
-        assert_eq!(deliveries.len(), 1, "the message that was waited for");
+        let deliveries = woken(poll).await;
         self.take_over(&ask, deliveries).await;
+    }
+
+    /// A poll that has begun to wait.
+    pub(super) async fn parked(&mut self, ask: &Ask) -> Poll {
+        let mut client = self.client.clone();
+        let request = pop_request(ask, 3_600_000);
+        let poll = tokio::spawn(async move { client.pop(request).await });
+        let (group, topic) = &ask.reader;
+        loop {
+            let described = self.client.describe_group(DescribeGroupRequest { name: group.clone() }).await;
+            let topics = described.map(|answer| answer.into_inner().topics).unwrap_or_default();
+            if topics.iter().any(|progress| progress.topic == *topic && progress.polls == 1) {
+                return poll;
+            }
+            assert!(!poll.is_finished(), "there was nothing for it");
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Gives an answer to the model, with how far the group is after it.
@@ -73,11 +76,16 @@ impl Driver {
         let described = self.describe_group(&ask.reader.0).await.expect("the group exists by now");
         let group = described.group.expect("settings");
         let group = Group::from(&group);
-        let new = Group { id: group.id, max_attempts: ATTEMPTS_DEFAULT, fifo: false, blocks: false, shared_percent: 0 };
+        let (id, max_attempts) = (group.id, ATTEMPTS_DEFAULT);
+        let new = Group { id, max_attempts, fifo: false, blocks: false, shared_percent: 0, lite: None };
         assert_eq!(group, *self.model.groups.entry(ask.reader.0.clone()).or_insert(new));
         let topic = described.topics.iter().find(|topic| topic.topic == ask.reader.1).expect("it reads the topic");
         let fetches: Vec<u64> = topic.queues.iter().map(|queue| queue.fetch).collect();
         self.model.deliver(ask, &deliveries, &fetches);
+        self.note_issued(ask, deliveries);
+    }
+
+    pub(super) fn note_issued(&mut self, ask: &Ask, deliveries: Vec<Delivery>) {
         self.issued.extend(deliveries.into_iter().map(|delivery| Issued {
             reader: ask.reader.clone(),
             client: ask.client.clone(),
@@ -180,7 +188,15 @@ impl Driver {
     }
 }
 
-fn pop_request(ask: &Ask, wait_ms: u64) -> PopRequest {
+/// What a waiting poll got: the one message that was sent.
+pub(super) async fn woken(poll: Poll) -> Vec<Delivery> {
+    let answer = tokio::time::timeout(PATIENCE, poll).await.expect("a waiting poll is answered").expect("no panic");
+    let deliveries = answer.expect("answered").into_inner().deliveries;
+    assert_eq!(deliveries.len(), 1, "the message that was waited for");
+    deliveries
+}
+
+pub(super) fn pop_request(ask: &Ask, wait_ms: u64) -> PopRequest {
     PopRequest {
         group: ask.reader.0.clone(),
         topic: ask.reader.1.clone(),

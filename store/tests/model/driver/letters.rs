@@ -15,7 +15,7 @@ use prost::Message as _;
 use super::{Driver, PATIENCE};
 use crate::{
     harness::reason,
-    reference::{Cause, Dead, Message, Origin, Queue, Redriven},
+    reference::{Cause, Dead, Message, Origin, Queue, Redriven, Reference},
 };
 
 impl Driver {
@@ -52,7 +52,8 @@ impl Driver {
         for (Place { queue, offset }, result) in places.into_iter().zip(results) {
             // One that comes into this very topic by the same call was not there before.
             let was_there = ends.get(queue as usize).is_some_and(|end| offset < *end);
-            let expected = if was_there { self.model.redrive(&grave, queue, offset) } else { Redriven::Nothing };
+            let redriven = |model: &Reference| model.redrive(&grave, queue, offset, result.queue);
+            let expected = if was_there { redriven(&self.model) } else { Redriven::Nothing };
             assert_eq!(shown(&result), expected, "of {queue}/{offset}");
             let Redriven::Sent(topic, to, at) = expected else { continue };
             let letter = self.model.topics[&grave].queues[queue as usize].get(offset).clone();
@@ -60,7 +61,7 @@ impl Driver {
             if !dry_run {
                 let found = self.message_at(&topic, to, at).await;
                 let again = revived(letter, &topic, found);
-                self.model.note_redriven(&grave, queue, offset, again);
+                self.model.note_redriven(&grave, (queue, offset), to, again);
             }
         }
     }

@@ -21,18 +21,14 @@ impl Reference {
         for delivery in answer {
             self.check_content(&ask.reader, delivery);
         }
-        let running = self.running(ask);
-        if !running.is_empty() {
-            let again: BTreeSet<_> = answer.iter().map(lease).collect();
-            assert_eq!(again, running.into_iter().collect(), "the same attempt gets the same messages");
-            assert_eq!(again.len(), answer.len(), "no message comes twice");
+        if self.is_repeated(ask, answer) {
             return;
         }
         let is_cut = self.settle_expired(ask);
         let mut due = self.due(&ask.reader);
         due.retain(|place| self.is_of_use(&ask.reader, *place));
         let subscription = &self.subscriptions[&ask.reader];
-        let has_row = |d: &&Delivery| subscription.cursors[d.queue as usize].rows.contains_key(&d.offset);
+        let has_row = |d: &&Delivery| subscription.cursors[&d.queue].rows.contains_key(&d.offset);
         let (again, first): (Vec<&Delivery>, Vec<&Delivery>) = answer.iter().partition(has_row);
 
         if is_cut {
@@ -55,7 +51,19 @@ impl Reference {
         self.take_leases(ask, answer);
     }
 
-    fn check_content(&self, reader: &Reader, delivery: &Delivery) {
+    /// Whether it is the answer that this attempt got before.
+    pub(super) fn is_repeated(&self, ask: &Ask, answer: &[Delivery]) -> bool {
+        let running = self.running(ask);
+        if running.is_empty() {
+            return false;
+        }
+        let again: BTreeSet<_> = answer.iter().map(lease).collect();
+        assert_eq!(again, running.into_iter().collect(), "the same attempt gets the same messages");
+        assert_eq!(again.len(), answer.len(), "no message comes twice");
+        true
+    }
+
+    pub(super) fn check_content(&self, reader: &Reader, delivery: &Delivery) {
         let (topic, group) = (&self.topics[&reader.1], &self.groups[&reader.0]);
         let queue = &topic.queues[delivery.queue as usize];
         assert!(delivery.offset < queue.end(), "{} is none of {}", shown(delivery), reader.1);
@@ -63,7 +71,7 @@ impl Reference {
         check_same(sent, delivery);
         assert_eq!(delivery.stored_ms, sent.stored_ms, "store time of {}", sent.id);
         let handle = ReceiptHandle::peek(&delivery.handle).expect("a handle");
-        let cursor = &self.subscriptions[reader].cursors[delivery.queue as usize];
+        let cursor = &self.subscriptions[reader].cursors[&delivery.queue];
         assert_eq!((handle.group, handle.topic), (group.id, topic.id));
         assert_eq!((handle.queue, handle.offset, handle.epoch), (delivery.queue, delivery.offset, cursor.epoch));
     }
@@ -73,14 +81,14 @@ impl Reference {
         let subscription = &self.subscriptions[&ask.reader];
         let answer = subscription.answers.get(&(ask.client.clone(), ask.attempt.clone()));
         let runs = |lease: &Lease| {
-            let row = subscription.cursors[lease.0 as usize].rows.get(&lease.1);
+            let row = subscription.cursors.get(&lease.0).and_then(|cursor| cursor.rows.get(&lease.1));
             row.is_some_and(|row| row.generation == lease.2 && row.visible_at_ms > self.now_ms)
         };
         answer.map(|leases| leases.iter().copied().filter(runs).collect()).unwrap_or_default()
     }
 
     /// As much as there is, or as fits.
-    fn check_amount(&self, ask: &Ask, answer: &[Delivery], is_cut: bool) {
+    pub(super) fn check_amount(&self, ask: &Ask, answer: &[Delivery], is_cut: bool) {
         let available = self.available(ask);
         assert!(answer.len() <= ask.messages, "{} messages for {}", answer.len(), ask.messages);
         if is_cut {
@@ -97,8 +105,8 @@ impl Reference {
 
     /// Of each message group nobody holds a message of, the first ones in their order; and no message
     /// group is left out while there is room.
-    fn check_order(&self, ask: &Ask, answer: &[Delivery], left: usize) {
-        let lines = self.lines(&ask.reader, &self.topics[&ask.reader.1].wanted(ask, self.now_ms));
+    pub(super) fn check_order(&self, ask: &Ask, answer: &[Delivery], left: usize) {
+        let lines = self.lines_for(ask);
         let mut given: BTreeMap<Key, Vec<u64>> = BTreeMap::new();
         for delivery in answer {
             let key = self.key(&ask.reader, delivery.queue, delivery.offset);
@@ -136,9 +144,10 @@ impl Reference {
             subscription.passed.clear();
             return;
         }
-        let moved = (0..).zip(subscription.cursors.iter().zip(fetches)).filter(|(_, (cursor, to))| cursor.fetch < **to);
-        let served: BTreeSet<u32> = moved.map(|(number, _)| number).collect();
-        for (number, (queue, cursor)) in (0..).zip(queues.iter().zip(&subscription.cursors)) {
+        let moved = subscription.cursors.iter().zip(fetches).filter(|((_, cursor), to)| cursor.fetch < **to);
+        let served: BTreeSet<u32> = moved.map(|((number, _), _)| *number).collect();
+        for (&number, cursor) in &subscription.cursors {
+            let queue = &queues[number as usize];
             if served.contains(&number) || cursor.fetch >= queue.end() {
                 subscription.passed.remove(&number);
                 continue;
@@ -156,8 +165,8 @@ impl Reference {
         let (queues, wanted) = (&topic.queues, topic.wanted(ask, self.now_ms));
         let subscription = self.subscriptions.get_mut(&ask.reader).expect("it reads");
         assert_eq!(fetches.len(), queues.len());
-        for (number, (queue, cursor)) in (0..).zip(queues.iter().zip(&mut subscription.cursors)) {
-            let to = fetches[number as usize];
+        for (&number, cursor) in &mut subscription.cursors {
+            let (queue, to) = (&queues[number as usize], fetches[number as usize]);
             let given: Vec<u64> = first.iter().filter(|d| d.queue == number).map(|d| d.offset).collect();
             assert!(cursor.fetch <= to && to <= queue.end(), "queue {number} went from {} to {to}", cursor.fetch);
             let mut passed = fresh(queue, cursor.fetch, &wanted);
@@ -172,12 +181,12 @@ impl Reference {
     fn take_fresh_in_order(&mut self, ask: &Ask, answer: &[Delivery], fetches: &[u64]) {
         let topic = &self.topics[&ask.reader.1];
         let (queues, wanted) = (&topic.queues, topic.wanted(ask, self.now_ms));
-        let lines = self.lines(&ask.reader, &wanted);
+        let lines = self.lines_for(ask);
         let given: BTreeSet<(u32, u64)> = answer.iter().map(|d| (d.queue, d.offset)).collect();
         let subscription = self.subscriptions.get_mut(&ask.reader).expect("it reads");
         assert_eq!(fetches.len(), queues.len());
-        for (number, (queue, cursor)) in (0..).zip(queues.iter().zip(&mut subscription.cursors)) {
-            let to = fetches[number as usize];
+        for (&number, cursor) in &mut subscription.cursors {
+            let (queue, to) = (&queues[number as usize], fetches[number as usize]);
             assert!(cursor.fetch <= to && to <= queue.end(), "queue {number} went from {} to {to}", cursor.fetch);
             for offset in fresh(queue, cursor.fetch, &wanted) {
                 let is_given = given.contains(&(number, offset));
@@ -200,17 +209,18 @@ impl Reference {
             return;
         }
         let lowest = first.iter().map(|delivery| delivery.queue).min().unwrap_or(u32::MAX);
-        for (number, (queue, cursor)) in (0..).zip(topic.queues.iter().zip(&self.subscriptions[&ask.reader].cursors)) {
+        for (&number, cursor) in &self.subscriptions[&ask.reader].cursors {
+            let queue = &topic.queues[number as usize];
             let left = fresh(queue, cursor.fetch, &topic.wanted(ask, self.now_ms));
             assert!(number <= lowest || left.is_empty(), "priority {lowest} was served before {number}");
         }
     }
 
-    fn take_leases(&mut self, ask: &Ask, answer: &[Delivery]) {
+    pub(super) fn take_leases(&mut self, ask: &Ask, answer: &[Delivery]) {
         let span_ms = if ask.session_bound { SESSION_LEASE_MS } else { ask.invisible_ms.min(INVISIBLE_MS_MAX) };
         let visible_at_ms = self.now_ms + span_ms;
         let group = self.groups[&ask.reader.0];
-        let attempts_max = if group.fifo && group.blocks { u32::MAX } else { group.max_attempts };
+        let attempts_max = if group.is_ordered() && group.blocks { u32::MAX } else { group.max_attempts };
         for delivery in answer {
             let rows = &mut self.cursor(&ask.reader, delivery.queue).rows;
             let before = rows.get(&delivery.offset);

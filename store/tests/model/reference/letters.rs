@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Message, Origin, Reference};
+use super::{LITE, Message, Origin, Queue, Reference};
 
 /// Why a message died.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,8 +45,9 @@ impl RedrivenPlaces {
 }
 
 impl Reference {
-    /// What becomes of a dead letter that is sent again.
-    pub fn redrive(&self, grave: &str, queue: u32, offset: u64) -> Redriven {
+    /// What becomes of a dead letter that is sent again. `chosen` is the queue that a lite topic has
+    /// in the store, if it comes into being by that.
+    pub fn redrive(&self, grave: &str, queue: u32, offset: u64, chosen: u32) -> Redriven {
         let Some(kept) = self.topics[grave].queues.get(queue as usize) else { return Redriven::Nothing };
         if !(kept.start..kept.end()).contains(&offset) {
             return Redriven::Nothing;
@@ -57,15 +58,24 @@ impl Reference {
         if self.redriven.0.contains(&(grave.to_owned(), queue, offset)) {
             return Redriven::Already(topic);
         }
-        let Some(queues) = self.topics.get(&topic).map(|topic| &topic.queues) else { return Redriven::NoTopic };
-        let to = origin % u32::try_from(queues.len()).expect("few");
-        Redriven::Sent(topic, to, queues[to as usize].end())
+        let Some(known) = self.topics.get(&topic) else { return Redriven::NoTopic };
+        let to = if topic == LITE {
+            known.lite_topics.get(&kept.get(offset).lite_topic).map_or(chosen, |lite| lite.queue)
+        } else {
+            origin % u32::try_from(known.queues.len()).expect("few")
+        };
+        Redriven::Sent(topic, to, known.queues.get(to as usize).map_or(0, Queue::end))
     }
 
     /// A dead letter was sent again, with these bytes.
-    pub fn note_redriven(&mut self, grave: &str, queue: u32, offset: u64, again: Message) {
-        let Redriven::Sent(topic, to, _) = self.redrive(grave, queue, offset) else { panic!("it was not to be sent") };
+    pub fn note_redriven(&mut self, grave: &str, (queue, offset): (u32, u64), to: u32, again: Message) {
+        let Redriven::Sent(topic, to, _) = self.redrive(grave, queue, offset, to) else {
+            panic!("it was not to be sent")
+        };
         self.redriven.0.insert((grave.to_owned(), queue, offset));
+        if topic == LITE {
+            self.lite_queue(&again.lite_topic, &[(again.lite_topic.clone(), to)].into());
+        }
         self.append(&topic, to, vec![again]);
     }
 }

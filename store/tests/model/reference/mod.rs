@@ -4,13 +4,17 @@
 mod duplicates;
 mod judge;
 mod letters;
+mod lite;
 mod offsets;
 mod pop;
 mod timed;
 mod transactions;
 mod ttl;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use bytes::Bytes;
 use centaur_apis::{
@@ -19,12 +23,14 @@ use centaur_apis::{
 };
 
 pub use letters::{Cause, Dead, Redriven};
+pub use lite::{LITE, Listed, Said, Statement};
 pub use offsets::{Reset, Target};
 pub use pop::{Progress, Worth};
 pub use timed::Recalled;
 pub use transactions::{Ended, Limits};
 
-use pop::{Cursor, Subscription};
+use lite::{LiteTopic, Rules};
+use pop::Subscription;
 
 /// How often clients are looked through.
 const SESSION_CHECK_MS: u64 = 1_000;
@@ -32,13 +38,15 @@ const SESSION_CHECK_MS: u64 = 1_000;
 /// A group's interest in a topic: group, topic.
 pub type Reader = (String, String);
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Message {
     pub id: String,
     pub tag: Option<String>,
     pub keys: Vec<String>,
     /// Its message group; empty without.
     pub group: String,
+    /// The lite topic it was sent to; empty if to none.
+    pub lite_topic: String,
     /// How long it is of use in its queue; 0: as its topic says.
     pub ttl_ms: u64,
     pub head: Bytes,
@@ -79,6 +87,9 @@ pub struct Topic {
     /// How long its messages are of use; 0: for ever.
     pub ttl_ms: u64,
     pub has_priorities: bool,
+    /// A lite topic without new messages goes after this; 0: never.
+    pub lite_expiry_ms: u64,
+    pub lite_topics: BTreeMap<String, LiteTopic>,
     pub queues: Vec<Queue>,
     /// Messages that are in no queue, or not yet: scheduled or half.
     pub apart: Vec<Message>,
@@ -92,6 +103,8 @@ pub struct Group {
     /// A message without attempts left holds up its message group.
     pub blocks: bool,
     pub shared_percent: u32,
+    /// Of one that consumes lite topics.
+    pub lite: Option<Rules>,
 }
 
 /// What is asked of a store that has to deliver.
@@ -123,10 +136,24 @@ pub struct Reference {
     transactions: transactions::Transactions,
     redriven: letters::RedrivenPlaces,
     marked: Vec<duplicates::Marked>,
+    lite: lite::Lite,
+    /// No lite topic goes before.
+    pub lite_expiry_min_ms: u64,
     seen: BTreeMap<String, u64>,
     sessions_ms: u64,
     topic_ids: BTreeSet<u32>,
     messages: u64,
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id, group, lite_topic, ttl_ms, body, .. } = self;
+        write!(f, "{id} {group:?} of {} bytes", body.len())?;
+        if !lite_topic.is_empty() {
+            write!(f, " to lite topic {lite_topic}")?;
+        }
+        if *ttl_ms > 0 { write!(f, " for {ttl_ms} ms") } else { Ok(()) }
+    }
 }
 
 impl Message {
@@ -137,6 +164,7 @@ impl Message {
             properties: self.properties.clone(),
             body: self.body.clone(),
             ttl_ms: self.ttl_ms,
+            lite_topic: self.lite_topic.clone(),
             ..Default::default()
         }
     }
@@ -165,7 +193,15 @@ impl From<&GroupSettings> for Group {
             fifo: group.fifo,
             blocks: group.blocks_when_exhausted,
             shared_percent: group.shared_percent,
+            lite: group.lite.as_ref().map(Rules::from),
         }
+    }
+}
+
+impl Group {
+    /// Whether it gets the messages of a message group in order.
+    pub fn is_ordered(&self) -> bool {
+        self.fifo || self.lite.is_some()
     }
 }
 
@@ -177,7 +213,9 @@ impl Ask {
 
 impl Reference {
     pub fn new(now_ms: u64) -> Self {
-        Self { now_ms, ..Self::default() }
+        let mut model = Self { now_ms, ..Self::default() };
+        model.keep_lite();
+        model
     }
 
     /// A topic was created or changed.
@@ -190,16 +228,24 @@ impl Reference {
             dedupe_ms: 0,
             ttl_ms: 0,
             has_priorities: settings.r#type() == TopicType::Priority,
+            lite_expiry_ms: 0,
+            lite_topics: BTreeMap::new(),
             queues: Vec::new(),
             apart: Vec::new(),
         });
         assert_eq!(topic.id, settings.id, "a topic keeps its id");
         topic.dedupe_ms = settings.dedupe_ms;
         topic.ttl_ms = settings.ttl_ms;
+        topic.lite_expiry_ms = settings.lite_expiry_ms;
+        if settings.r#type() == TopicType::Lite {
+            return; // its queues come with its lite topics
+        }
         topic.queues.resize_with(settings.queues as usize, Queue::default);
         for ((_, name), subscription) in &mut self.subscriptions {
             if *name == settings.name {
-                subscription.cursors.resize_with(settings.queues as usize, Cursor::default);
+                for queue in 0..settings.queues {
+                    subscription.cursors.entry(queue).or_default();
+                }
             }
         }
     }
@@ -210,13 +256,14 @@ impl Reference {
         self.timers.forget_topic(name);
         self.transactions.forget_topic(name);
         self.redriven.forget_topic(name);
+        self.lite.forget_topic(name);
         self.marked.retain(|marked| marked.topic != name);
     }
 
     /// Whether a group may begin or end to consume in order: nothing of it is in hand.
     pub fn may_change_order(&self, name: &str) -> bool {
         let its_own = self.subscriptions.iter().filter(|((group, _), _)| group == name);
-        its_own.flat_map(|(_, subscription)| &subscription.cursors).all(|cursor| cursor.rows.is_empty())
+        its_own.flat_map(|(_, subscription)| subscription.cursors.values()).all(|cursor| cursor.rows.is_empty())
     }
 
     /// A group was created or changed.
@@ -229,6 +276,7 @@ impl Reference {
     pub fn delete_group(&mut self, name: &str) {
         self.groups.remove(name);
         self.subscriptions.retain(|(group, _), _| group != name);
+        self.lite.forget_group(name);
     }
 
     /// Stores messages in one queue; gives the first offset.
@@ -275,6 +323,9 @@ impl Reference {
         self.now_ms = now_ms;
         self.fire_due();
         self.discard_aged();
+        // What died goes to the dead-letter topic before its lite topic goes.
+        self.bury_due();
+        self.keep_lite();
         self.drop_discarded();
         self.bury_due();
         if now_ms < self.sessions_ms {
@@ -288,6 +339,7 @@ impl Reference {
     pub fn restart(&mut self, now_ms: u64) {
         self.seen.clear();
         self.sessions_ms = 0;
+        self.lite.restart(now_ms);
         for subscription in self.subscriptions.values_mut() {
             subscription.owed = 0;
             subscription.passed.clear();
@@ -301,8 +353,7 @@ impl Reference {
         assert!((kept.start..=kept.end()).contains(&start), "{topic}/{queue} starts at {start} of {}", kept.end());
         kept.start = start;
         for ((_, name), subscription) in &mut self.subscriptions {
-            if name == topic {
-                let cursor = &mut subscription.cursors[queue as usize];
+            if let Some(cursor) = subscription.cursors.get_mut(&queue).filter(|_| name == topic) {
                 cursor.fetch = cursor.fetch.max(start);
             }
         }

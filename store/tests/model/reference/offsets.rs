@@ -2,7 +2,7 @@
 
 use centaur_apis::store::{ResetQueue, reset_group_request::To};
 
-use super::{Queue, Reader, Reference};
+use super::{LITE, Queue, Reader, Reference};
 
 /// What a reset names.
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +52,7 @@ impl Reference {
     /// A group's place in a queue.
     pub fn committed(&self, reader: &Reader, queue: u32) -> Option<u64> {
         let start = self.topics[&reader.1].queues[queue as usize].start;
-        Some(self.subscriptions.get(reader)?.cursors[queue as usize].floor().max(start))
+        Some(self.subscriptions.get(reader)?.cursors.get(&queue)?.floor().max(start))
     }
 
     /// What a reset does; none if a queue has no such place.
@@ -61,12 +61,14 @@ impl Reference {
         for topic in self.topics_to_reset(reset) {
             let subscription = self.subscriptions.get(&(reset.group.clone(), topic.clone()));
             for (number, queue) in (0..).zip(&self.topics[&topic].queues) {
-                if reset.queue.is_some_and(|only| only != number) {
+                let cursor = subscription.and_then(|subscription| subscription.cursors.get(&number));
+                // Of lite topics, those that the group has a place in.
+                let is_meant = reset.queue.map_or(topic != LITE || cursor.is_some(), |only| only == number);
+                if !is_meant {
                     continue;
                 }
                 let after = reset.target.place_in(queue, reset.strict)?;
-                let cursor = subscription.map(|subscription| subscription.cursors[number as usize].clone());
-                let cursor = cursor.unwrap_or_default();
+                let cursor = cursor.cloned().unwrap_or_default();
                 let in_hand = cursor.rows.values().filter(|row| row.deliveries > 0 && !row.backing_off);
                 // One by one: of each message, whether it is handed out, and whether it is finished.
                 let is_open = |offset: &u64| *offset >= cursor.fetch || cursor.rows.contains_key(offset);
@@ -89,10 +91,13 @@ impl Reference {
     pub fn reset(&mut self, reset: &Reset, moves: &[ResetQueue]) {
         for topic in self.topics_to_reset(reset) {
             let reader = (reset.group.clone(), topic.clone());
+            if topic == LITE {
+                self.subscriptions.entry(reader.clone()).or_default();
+            }
             self.start_reading(&reader);
             let subscription = self.subscriptions.get_mut(&reader).expect("it reads");
             for moved in moves.iter().filter(|moved| moved.topic == topic) {
-                let cursor = &mut subscription.cursors[moved.queue as usize];
+                let cursor = subscription.cursors.entry(moved.queue).or_default();
                 cursor.rows.clear();
                 cursor.epoch += 1;
                 cursor.fetch = moved.after;

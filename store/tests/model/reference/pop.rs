@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use centaur_apis::receipt_handle::ReceiptHandle;
 
-use super::{Ask, Cause, Dead, Message, Queue, Reader, Reference};
+use super::{Ask, Cause, Dead, Group, LITE, Message, Queue, Reader, Reference};
 
 /// A client not heard from for longer is gone.
 const SESSION_MS: u64 = 60_000;
@@ -36,7 +36,8 @@ pub(super) type Key = (u32, String);
 
 #[derive(Debug, Default)]
 pub(super) struct Subscription {
-    pub cursors: Vec<Cursor>,
+    /// By queue.
+    pub cursors: BTreeMap<u32, Cursor>,
     /// The last answer to each client and attempt.
     pub answers: BTreeMap<(String, String), Vec<Lease>>,
     /// Messages delivered beyond four for each redelivery, while redeliveries waited.
@@ -83,7 +84,7 @@ impl Reference {
         let same = self.topics.get(topic).is_some_and(|t| t.id == handle.topic)
             && self.groups.get(group).is_some_and(|g| g.id == handle.group);
         let subscription = self.subscriptions.get(&(group.to_owned(), topic.to_owned())).filter(|_| same);
-        let cursor = subscription.and_then(|s| s.cursors.get(handle.queue as usize));
+        let cursor = subscription.and_then(|s| s.cursors.get(&handle.queue));
         let Some(cursor) = cursor.filter(|cursor| cursor.epoch == handle.epoch) else { return Worth::Invalid };
         match cursor.rows.get(&handle.offset) {
             None if handle.offset < cursor.fetch => Worth::Finished,
@@ -139,7 +140,7 @@ impl Reference {
     fn dead(&self, reader: &Reader) -> Vec<(u32, u64)> {
         let group = self.groups[&reader.0];
         let exhausted = |row: &Row| row.deliveries >= group.max_attempts;
-        if !group.fifo {
+        if !group.is_ordered() {
             let is_dead = |(_, _, row): &(u32, u64, &Row)| row.visible_at_ms <= self.now_ms && exhausted(row);
             return self.rows(reader).filter(is_dead).map(|(queue, offset, _)| (queue, offset)).collect();
         }
@@ -167,7 +168,12 @@ impl Reference {
 
     /// Ends a client in one group or, without one, in all. Says how many messages it let go.
     pub fn end_session(&mut self, client: &str, only: Option<&str>) -> u64 {
-        let released = self.let_go(client, only);
+        let mut released = self.let_go(client, only);
+        for group in self.lite_groups_of(client) {
+            if only.is_none_or(|only| only == group) {
+                released += self.drop_client(&(group, client.to_owned()));
+            }
+        }
         self.bury_due();
         released
     }
@@ -176,7 +182,7 @@ impl Reference {
         let now_ms = self.now_ms;
         let mut released = 0;
         for ((group, _), subscription) in &mut self.subscriptions {
-            let rows = subscription.cursors.iter_mut().flat_map(|cursor| cursor.rows.values_mut());
+            let rows = subscription.cursors.values_mut().flat_map(|cursor| cursor.rows.values_mut());
             let its_own = rows.filter(|row| row.session_bound && row.client == client);
             for row in its_own.filter(|_| only.is_none_or(|only| only == group)) {
                 row.visible_at_ms = now_ms;
@@ -207,7 +213,7 @@ impl Reference {
 
     /// Clients with leases that live as long as they do.
     fn sessions(&self) -> BTreeSet<String> {
-        let cursors = self.subscriptions.values().flat_map(|subscription| &subscription.cursors);
+        let cursors = self.subscriptions.values().flat_map(|subscription| subscription.cursors.values());
         let rows = cursors.flat_map(|cursor| cursor.rows.values());
         rows.filter(|row| row.session_bound).map(|row| row.client.clone()).collect()
     }
@@ -246,13 +252,26 @@ impl Reference {
             lines.entry(key).or_default().rows = offsets;
         }
         let subscription = &self.subscriptions[reader];
-        for (number, (queue, cursor)) in (0..).zip(self.topics[&reader.1].queues.iter().zip(&subscription.cursors)) {
+        for (&number, cursor) in &subscription.cursors {
+            let queue = &self.topics[&reader.1].queues[number as usize];
             for offset in fresh(queue, cursor.fetch, matches) {
                 let key = (number, queue.get(offset).group.clone());
                 if !closed.contains(&key) {
                     lines.entry(key).or_default().fresh.push(offset);
                 }
             }
+        }
+        lines
+    }
+
+    /// What of each message group a poll may get.
+    pub(super) fn lines_for(&self, ask: &Ask) -> BTreeMap<Key, Line> {
+        let mut lines = self.lines(&ask.reader, &self.topics[&ask.reader.1].wanted(ask, self.now_ms));
+        if let Some(offered) = self.offered(ask) {
+            lines.retain(|(queue, _), _| offered.contains(queue));
+        }
+        for ((queue, _), line) in &mut lines {
+            line.rows.retain(|offset| self.is_of_use(&ask.reader, (*queue, *offset)));
         }
         lines
     }
@@ -271,29 +290,29 @@ impl Reference {
     }
 
     fn rows(&self, reader: &Reader) -> impl Iterator<Item = (u32, u64, &Row)> {
-        let cursors =
-            self.subscriptions.get(reader).into_iter().flat_map(|subscription| (0..).zip(&subscription.cursors));
-        cursors.flat_map(|(queue, cursor)| cursor.rows.iter().map(move |(offset, row)| (queue, *offset, row)))
+        let cursors = self.subscriptions.get(reader).into_iter().flat_map(|subscription| &subscription.cursors);
+        cursors.flat_map(|(queue, cursor)| cursor.rows.iter().map(move |(offset, row)| (*queue, *offset, row)))
     }
 
     pub(super) fn is_fifo(&self, reader: &Reader) -> bool {
-        self.groups.get(&reader.0).is_some_and(|group| group.fifo)
+        self.groups.get(&reader.0).is_some_and(Group::is_ordered)
     }
 
     /// How many messages an answer could have at most.
     pub fn available(&self, ask: &Ask) -> usize {
         let topic = &self.topics[&ask.reader.1];
         let wanted = topic.wanted(ask, self.now_ms);
+        if self.is_fifo(&ask.reader) && self.subscriptions.contains_key(&ask.reader) {
+            let lines = self.lines_for(ask);
+            return lines.values().map(|line| line.rows.len() + line.fresh.len()).sum();
+        }
         let Some(subscription) = self.subscriptions.get(&ask.reader) else {
             return topic.queues.iter().map(|queue| fresh(queue, queue.start, &wanted).len()).sum();
         };
         let again = self.due(&ask.reader).into_iter().filter(|place| self.is_of_use(&ask.reader, *place)).count();
-        if self.is_fifo(&ask.reader) {
-            let lines = self.lines(&ask.reader, &wanted);
-            return again + lines.values().map(|line| line.fresh.len()).sum::<usize>();
-        }
-        let queues = topic.queues.iter().zip(&subscription.cursors);
-        again + queues.map(|(queue, cursor)| fresh(queue, cursor.fetch, &wanted).len()).sum::<usize>()
+        let cursors = subscription.cursors.iter();
+        let fresh = |(queue, cursor): (&u32, &Cursor)| fresh(&topic.queues[*queue as usize], cursor.fetch, &wanted);
+        again + cursors.map(|place| fresh(place).len()).sum::<usize>()
     }
 
     /// The first contact of a group puts it at the beginning of each queue that lost nothing yet,
@@ -304,7 +323,7 @@ impl Reference {
             |queue: &Queue| if queue.start == 0 { 0 } else { queue.end().saturating_sub(1).max(queue.start) };
         let cursor = |queue: &Queue| Cursor { epoch: 1, fetch: position(queue), ..Cursor::default() };
         self.subscriptions.entry(reader.clone()).or_insert_with(|| Subscription {
-            cursors: topic.queues.iter().map(cursor).collect(),
+            cursors: (0..).zip(topic.queues.iter().map(cursor)).collect(),
             ..Subscription::default()
         });
     }
@@ -313,7 +332,12 @@ impl Reference {
     pub fn progress(&self, group: &str) -> BTreeMap<String, Vec<Progress>> {
         let its_own = self.subscriptions.iter().filter(|((name, _), _)| name == group);
         let show = |(reader, subscription): (&Reader, &Subscription)| {
-            let numbers = 0..u32::try_from(subscription.cursors.len()).expect("few");
+            let topic = &self.topics[&reader.1];
+            // Of lite topics, those with something to consume.
+            let is_shown = |(queue, cursor): &(&u32, &Cursor)| {
+                reader.1 != LITE || cursor.floor() < topic.queues[**queue as usize].end()
+            };
+            let numbers = subscription.cursors.iter().filter(is_shown).map(|(queue, _)| *queue);
             (reader.1.clone(), numbers.map(|number| self.queue_progress(reader, number)).collect())
         };
         its_own.map(show).collect()
@@ -321,7 +345,7 @@ impl Reference {
 
     fn queue_progress(&self, reader: &Reader, number: u32) -> Progress {
         let queue = &self.topics[&reader.1].queues[number as usize];
-        let cursor = &self.subscriptions[reader].cursors[number as usize];
+        let cursor = &self.subscriptions[reader].cursors[&number];
         let committed = cursor.floor().max(queue.start);
         let mut progress = Progress {
             end: queue.end(),
@@ -348,7 +372,8 @@ impl Reference {
     }
 
     pub(super) fn cursor(&mut self, reader: &Reader, queue: u32) -> &mut Cursor {
-        &mut self.subscriptions.get_mut(reader).expect("it reads").cursors[queue as usize]
+        let subscription = self.subscriptions.get_mut(reader).expect("it reads");
+        subscription.cursors.get_mut(&queue).expect("it has a place there")
     }
 }
 

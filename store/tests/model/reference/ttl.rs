@@ -1,6 +1,6 @@
 //! Messages that are of use for a while only, and those that no group gets because the while is over.
 
-use super::{Ask, Message, Reader, Reference, Topic};
+use super::{Ask, LITE, Message, Reader, Reference, Topic};
 
 /// Messages settled for one answer because they are of no use any more.
 const SETTLED_MAX: usize = 128;
@@ -30,7 +30,7 @@ impl Reference {
     /// may be left.
     pub(super) fn settle_expired(&mut self, ask: &Ask) -> bool {
         let (mut found, mut expired) = (0, Vec::new());
-        for place in self.due(&ask.reader) {
+        for place in self.due_for(ask) {
             if found == ask.messages || expired.len() == SETTLED_MAX {
                 break;
             }
@@ -52,9 +52,22 @@ impl Reference {
         if !self.subscriptions.contains_key(&ask.reader) {
             return true;
         }
-        let due = self.due(&ask.reader);
+        let due = self.due_for(ask);
         let expired = due.iter().filter(|place| !self.is_of_use(&ask.reader, **place)).count();
-        let looks_at_all = due.len() <= ask.messages && expired < SETTLED_MAX;
-        expired == 0 || looks_at_all || !self.is_fifo(&ask.reader)
+        let looks_at_all = if ask.reader.1 == LITE {
+            ask.bytes == u64::MAX && self.available(ask) < ask.messages
+        } else {
+            due.len() <= ask.messages
+        };
+        expired == 0 || !self.is_fifo(&ask.reader) || (looks_at_all && expired < SETTLED_MAX)
+    }
+
+    /// What is due of all that a poll may get.
+    fn due_for(&self, ask: &Ask) -> Vec<(u32, u64)> {
+        let mut due = self.due(&ask.reader);
+        if let Some(offered) = self.offered(ask) {
+            due.retain(|(queue, _)| offered.contains(queue));
+        }
+        due
     }
 }
