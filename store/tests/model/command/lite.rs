@@ -58,12 +58,13 @@ impl Driver {
         Command::PutLiteTopic { expiry_ms, ttl_ms: [0, 0, 20_000][pick(&mut self.random, 3)] }
     }
 
-    /// A message to a lite topic.
+    /// A message to some lite topic.
     fn lite_message(&mut self) -> Message {
         let name = if self.random.below(50) == 0 { ILLEGAL } else { self.one_of(&NAMES) };
         self.message_to(name.to_owned())
     }
 
+    /// A message to this lite topic.
     pub fn message_to(&mut self, lite_topic: String) -> Message {
         let bytes = if self.random.below(8) == 0 { self.random.below(30_000) } else { self.random.below(300) };
         let message = self.message(LITE, bytes as usize, "");

@@ -20,12 +20,16 @@ impl Reference {
         Some(its_own.map(|(_, lite)| lite.queue).collect())
     }
 
-    /// A lite topic that a poll may be served from and of which nothing is in hand.
+    /// A lite topic that a poll may be served from and of which nothing is in hand; none if the group
+    /// begins to consume others with this poll.
     pub fn idle_lite_topic(&self, ask: &Ask) -> Option<String> {
         let lite_topics = &self.topics.get(LITE)?.lite_topics;
         let offered = self.offered(ask)?;
         let cursors = &self.subscriptions.get(&ask.reader)?.cursors;
-        let is_idle = |queue: &u32| offered.contains(queue) && cursors.get(queue).is_some_and(|c| c.rows.is_empty());
+        if offered.iter().any(|queue| !cursors.contains_key(queue)) {
+            return None;
+        }
+        let is_idle = |queue: &u32| offered.contains(queue) && cursors[queue].rows.is_empty();
         lite_topics.iter().find(|(_, lite)| is_idle(&lite.queue)).map(|(name, _)| name.clone())
     }
 
