@@ -10,19 +10,19 @@ use centaur_apis::{
     receipt_handle::ReceiptHandle,
     store::{
         AckRequest, AckResponse, AckResult, AppendRequest, AppendResponse, ChangeVisibilityRequest,
-        ChangeVisibilityResponse, Check, CheckFilterRequest, CheckFilterResponse, DeadLetterRequest,
-        DeadLetterResponse, DeleteGroupRequest, DeleteGroupResponse, DeleteTopicRequest, DeleteTopicResponse, Delivery,
-        DescribeGroupRequest, DescribeGroupResponse, DescribeRequest, DescribeResponse, DescribeTopicRequest,
-        DescribeTopicResponse, EndSessionRequest, EndSessionResponse, EndTransactionRequest, EndTransactionResponse,
-        EndTransactionResult, EndTransactionsRequest, EndTransactionsResponse, Error, GetGroupRequest,
-        GetGroupResponse, GetOffsetRequest, GetOffsetResponse, ListGroupsRequest, ListGroupsResponse,
-        ListLiteTopicsRequest, ListLiteTopicsResponse, ListNoticesRequest, ListNoticesResponse, ListScheduledRequest,
-        ListScheduledResponse, ListTopicsRequest, ListTopicsResponse, ListTransactionsRequest,
-        ListTransactionsResponse, PopRequest, PopResponse, PutGroupRequest, PutGroupResponse, PutTopicRequest,
-        PutTopicResponse, QueryMessagesRequest, QueryMessagesResponse, QueryOffsetRequest, QueryOffsetResponse,
-        ReadRequest, ReadResponse, Reason, RecallRequest, RecallResponse, RedriveRequest, RedriveResponse,
-        ResetGroupRequest, ResetGroupResponse, Scheduled, SyncLiteRequest, SyncLiteResponse, TakeChecksRequest,
-        TakeChecksResponse, TouchRequest, TouchResponse, Transaction, store_server,
+        ChangeVisibilityResponse, Check, DeadLetterRequest, DeadLetterResponse, DeleteGroupRequest,
+        DeleteGroupResponse, DeleteTopicRequest, DeleteTopicResponse, Delivery, DescribeGroupRequest,
+        DescribeGroupResponse, DescribeRequest, DescribeResponse, DescribeTopicRequest, DescribeTopicResponse,
+        EndSessionRequest, EndSessionResponse, EndTransactionRequest, EndTransactionResponse, EndTransactionResult,
+        EndTransactionsRequest, EndTransactionsResponse, Error, GetGroupRequest, GetGroupResponse, GetOffsetRequest,
+        GetOffsetResponse, ListGroupsRequest, ListGroupsResponse, ListLiteTopicsRequest, ListLiteTopicsResponse,
+        ListNoticesRequest, ListNoticesResponse, ListScheduledRequest, ListScheduledResponse, ListTopicsRequest,
+        ListTopicsResponse, ListTransactionsRequest, ListTransactionsResponse, PopRequest, PopResponse,
+        PutGroupRequest, PutGroupResponse, PutTopicRequest, PutTopicResponse, QueryMessagesRequest,
+        QueryMessagesResponse, QueryOffsetRequest, QueryOffsetResponse, ReadRequest, ReadResponse, Reason,
+        RecallRequest, RecallResponse, RedriveRequest, RedriveResponse, ResetGroupRequest, ResetGroupResponse,
+        Scheduled, SyncLiteRequest, SyncLiteResponse, TakeChecksRequest, TakeChecksResponse, TouchRequest,
+        TouchResponse, Transaction, store_server,
     },
     units::Lsn,
 };
@@ -439,11 +439,6 @@ impl store_server::Store for Service {
     async fn reset_group(&self, request: Request<ResetGroupRequest>) -> Answer<ResetGroupResponse> {
         let request = request.into_inner();
         self.run(EVENT_BYTES, move |machine| machine.reset_group(&request)).await
-    }
-
-    async fn check_filter(&self, request: Request<CheckFilterRequest>) -> Answer<CheckFilterResponse> {
-        let request = request.into_inner();
-        self.ask(move |machine| machine.check_filter(&request)).await
     }
 
     async fn redrive(&self, request: Request<RedriveRequest>) -> Answer<RedriveResponse> {

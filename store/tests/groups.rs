@@ -2,9 +2,7 @@
 
 mod harness;
 
-use centaur_apis::store::{
-    CheckFilterRequest, Filter, GetGroupRequest, PutGroupRequest, PutTopicRequest, Reason, filter::Kind,
-};
+use centaur_apis::store::{GetGroupRequest, PutGroupRequest, PutTopicRequest, Reason};
 use centaur_store::{Config, Store};
 use harness::{Client, Hands, Medium, create_topic, message, pop, reason, send};
 
@@ -31,21 +29,6 @@ async fn the_settings_of_a_group_are_told_without_its_progress() {
     };
     assert_eq!(get("workers").await, Ok(made));
     assert_eq!(get("absent").await, Err(Reason::GroupNotFound));
-}
-
-#[tokio::test]
-async fn a_filter_is_checked_before_anybody_consumes_with_it() {
-    let (_dir, _store, mut client) = open();
-    let mut check = async |kind: Kind, sql: &str| {
-        let filter = Filter { kind: kind.into(), sql: sql.into(), ..Default::default() };
-        let answer = client.check_filter(CheckFilterRequest { filter: Some(filter) }).await;
-        answer.map(drop).map_err(|status| (reason(&status), status.message().to_owned()))
-    };
-    assert_eq!(check(Kind::Sql, "amount > 1000").await, Ok(()));
-    assert_eq!(check(Kind::Tags, "amount >").await, Ok(()));
-    let (reason, sentence) = check(Kind::Sql, "amount >").await.expect_err("refused");
-    assert_eq!(reason, Reason::InvalidFilter);
-    assert!(sentence.contains("line 1, column 9"), "{sentence}");
 }
 
 #[tokio::test]

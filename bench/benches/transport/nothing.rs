@@ -2,18 +2,18 @@
 
 use centaur_apis::store::{
     AckRequest, AckResponse, AppendRequest, AppendResponse, BatchResult, ChangeVisibilityRequest,
-    ChangeVisibilityResponse, CheckFilterRequest, CheckFilterResponse, DeadLetterRequest, DeadLetterResponse,
-    DeleteGroupRequest, DeleteGroupResponse, DeleteTopicRequest, DeleteTopicResponse, DescribeGroupRequest,
-    DescribeGroupResponse, DescribeRequest, DescribeResponse, DescribeTopicRequest, DescribeTopicResponse,
-    EndSessionRequest, EndSessionResponse, EndTransactionRequest, EndTransactionResponse, EndTransactionsRequest,
-    EndTransactionsResponse, GetGroupRequest, GetGroupResponse, GetOffsetRequest, GetOffsetResponse, ListGroupsRequest,
-    ListGroupsResponse, ListLiteTopicsRequest, ListLiteTopicsResponse, ListNoticesRequest, ListNoticesResponse,
-    ListScheduledRequest, ListScheduledResponse, ListTopicsRequest, ListTopicsResponse, ListTransactionsRequest,
-    ListTransactionsResponse, PopRequest, PopResponse, PutGroupRequest, PutGroupResponse, PutTopicRequest,
-    PutTopicResponse, QueryMessagesRequest, QueryMessagesResponse, QueryOffsetRequest, QueryOffsetResponse,
-    ReadRequest, ReadResponse, RecallRequest, RecallResponse, RedriveRequest, RedriveResponse, ResetGroupRequest,
-    ResetGroupResponse, SyncLiteRequest, SyncLiteResponse, TakeChecksRequest, TakeChecksResponse, TouchRequest,
-    TouchResponse, store_server::Store,
+    ChangeVisibilityResponse, DeadLetterRequest, DeadLetterResponse, DeleteGroupRequest, DeleteGroupResponse,
+    DeleteTopicRequest, DeleteTopicResponse, DescribeGroupRequest, DescribeGroupResponse, DescribeRequest,
+    DescribeResponse, DescribeTopicRequest, DescribeTopicResponse, EndSessionRequest, EndSessionResponse,
+    EndTransactionRequest, EndTransactionResponse, EndTransactionsRequest, EndTransactionsResponse, GetGroupRequest,
+    GetGroupResponse, GetOffsetRequest, GetOffsetResponse, ListGroupsRequest, ListGroupsResponse,
+    ListLiteTopicsRequest, ListLiteTopicsResponse, ListNoticesRequest, ListNoticesResponse, ListScheduledRequest,
+    ListScheduledResponse, ListTopicsRequest, ListTopicsResponse, ListTransactionsRequest, ListTransactionsResponse,
+    PopRequest, PopResponse, PutGroupRequest, PutGroupResponse, PutTopicRequest, PutTopicResponse,
+    QueryMessagesRequest, QueryMessagesResponse, QueryOffsetRequest, QueryOffsetResponse, ReadRequest, ReadResponse,
+    RecallRequest, RecallResponse, RedriveRequest, RedriveResponse, ResetGroupRequest, ResetGroupResponse,
+    SyncLiteRequest, SyncLiteResponse, TakeChecksRequest, TakeChecksResponse, TouchRequest, TouchResponse,
+    store_server::Store,
 };
 use tonic::{Request, Response, Status, async_trait};
 
@@ -93,10 +93,6 @@ impl Store for Nothing {
     }
 
     async fn get_group(&self, _: Request<GetGroupRequest>) -> Answer<GetGroupResponse> {
-        empty()
-    }
-
-    async fn check_filter(&self, _: Request<CheckFilterRequest>) -> Answer<CheckFilterResponse> {
         empty()
     }
 

@@ -5,7 +5,6 @@ use std::{pin::pin, sync::Arc, time::Duration};
 
 use centaur_apis::{
     log::Group,
-    store::{CheckFilterRequest, Reason, filter::Kind},
     v2::{self, ClientType, Language, Settings, TelemetryCommand, settings::PubSub, telemetry_command::Command},
 };
 use prost::Message as _;
@@ -20,7 +19,6 @@ use crate::{
     metrics::Rpc,
     refusal::{self, Refusal},
     sessions::{self, Answer, Commands, Session, Sign},
-    stores::Client,
     validate,
 };
 
@@ -148,7 +146,6 @@ impl Stream {
     /// Takes a client's settings over and answers them.
     async fn settle(&mut self, sent: Settings) -> Result<TelemetryCommand, Ending> {
         let group = check(&sent).map_err(Ending::Refused)?.map(str::to_owned);
-        self.check_filters(&sent).await.map_err(Ending::Refused)?;
         let stored = match &group {
             Some(group) => self.group(group, &sent).await.map_err(Ending::Refused)?,
             None => None,
@@ -165,27 +162,6 @@ impl Stream {
             Err(mpsc::error::TrySendError::Closed(_)) => Err(Ending::Gone),
             _ => Ok(answer),
         }
-    }
-
-    /// Refuses a filter that cannot be read before anybody waits for what it lets through.
-    async fn check_filters(&self, sent: &Settings) -> Result<(), Refusal> {
-        let Some(PubSub::Subscription(subscription)) = &sent.pub_sub else { return Ok(()) };
-        for entry in &subscription.subscriptions {
-            let filter = validate::filter(entry.expression.as_ref())?;
-            if filter.kind() != Kind::Sql {
-                continue; // any tag is one
-            }
-            let call = |mut store: Client| {
-                let request = CheckFilterRequest { filter: Some(filter.clone()) };
-                async move { store.check_filter(request).await }
-            };
-            match self.proxy.stores.call(call).await {
-                Err(error) if error.reason() == Reason::InvalidFilter => return Err(error.into()),
-                // A store that is away does not keep a client from starting: a receive tells it later.
-                Err(_) | Ok(_) => {}
-            }
-        }
-        Ok(())
     }
 
     /// The consumer group of a client, if it is for clients of this kind.

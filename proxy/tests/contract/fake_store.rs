@@ -468,16 +468,6 @@ impl Store for FakeStore {
         Ok(Response::new(ResetGroupResponse::default()))
     }
 
-    /// A filter is wrong here when it ends in the middle.
-    async fn check_filter(&self, request: Request<CheckFilterRequest>) -> Answered<CheckFilterResponse> {
-        self.world().check()?;
-        let filter = request.into_inner().filter.unwrap_or_default();
-        if filter.sql.ends_with('=') {
-            return Err(Error::new(Reason::InvalidFilter, "filter_expression is not valid SQL at column 4").into());
-        }
-        Ok(Response::new(CheckFilterResponse {}))
-    }
-
     async fn redrive(&self, _: Request<RedriveRequest>) -> Answered<RedriveResponse> {
         Ok(Response::new(Default::default()))
     }

@@ -2,7 +2,6 @@ use std::time::Duration;
 
 use centaur_apis::{
     log,
-    store::{Error, Reason},
     v2::{settings::PubSub, telemetry_command::Command, *},
 };
 use tokio::{sync::mpsc, time::timeout};
@@ -88,35 +87,6 @@ async fn unusable_settings_end_the_stream() {
             let error = stream.message().await.expect_err("refused");
             assert_eq!(error.code(), tonic::Code::InvalidArgument);
         }
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn a_filter_that_cannot_be_read_is_refused_with_the_settings() {
-    let subscribing = |expression: &str, r#type: FilterType| {
-        let expression = FilterExpression { r#type: r#type.into(), expression: expression.into() };
-        let entry = SubscriptionEntry { topic: named("orders"), expression: Some(expression) };
-        let subscription = Subscription { group: named("workers"), subscriptions: vec![entry], ..Default::default() };
-        Settings { pub_sub: Some(PubSub::Subscription(subscription)), ..consumer(Language::Java) }
-    };
-    both(async |mut h: Harness| {
-        for wrong in ["a =", "  "] {
-            let (out, mut stream) = open(&mut h.client, CLIENT).await;
-            say(&out, subscribing(wrong, FilterType::Sql)).await;
-            let error = stream.message().await.expect_err("refused");
-            assert_eq!(error.code(), tonic::Code::InvalidArgument);
-            assert!(error.message().contains("filter_expression"), "{error}");
-        }
-        for right in [("a = 1", FilterType::Sql), ("a =", FilterType::Tag)] {
-            let (out, mut stream) = open(&mut h.client, CLIENT).await;
-            say(&out, subscribing(right.0, right.1)).await;
-            told(&mut stream).await;
-        }
-        h.store.world().error = Some(Error::new(Reason::Stopping, "not now"));
-        let (out, mut stream) = open(&mut h.client, CLIENT).await;
-        say(&out, subscribing("a =", FilterType::Sql)).await;
-        told(&mut stream).await;
     })
     .await;
 }

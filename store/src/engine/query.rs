@@ -4,11 +4,10 @@ use centaur_apis::{
     fields::{self, system},
     hash64,
     store::{
-        Backlog, CheckFilterRequest, CheckFilterResponse, DescribeGroupRequest, DescribeGroupResponse,
-        DescribeResponse, DescribeTopicRequest, DescribeTopicResponse, Error, GetGroupRequest, GetGroupResponse,
-        GroupSummary, ListGroupsRequest, ListGroupsResponse, ListTopicsRequest, ListTopicsResponse,
-        QueryMessagesRequest, QueueProgress, QueueState, Reason, TopicProgress, TopicSummary,
-        query_messages_request::By,
+        Backlog, DescribeGroupRequest, DescribeGroupResponse, DescribeResponse, DescribeTopicRequest,
+        DescribeTopicResponse, Error, GetGroupRequest, GetGroupResponse, GroupSummary, ListGroupsRequest,
+        ListGroupsResponse, ListTopicsRequest, ListTopicsResponse, QueryMessagesRequest, QueueProgress, QueueState,
+        Reason, TopicProgress, TopicSummary, query_messages_request::By,
     },
     units::Lsn,
 };
@@ -164,11 +163,6 @@ impl Machine {
             recovered_ms: self.facts.recovered_ms,
             was_clean: self.facts.was_clean,
         }
-    }
-
-    /// Says what is wrong with a filter, before anybody consumes with it.
-    pub fn check_filter(&mut self, request: &CheckFilterRequest) -> Result<CheckFilterResponse, Error> {
-        self.filters.parse(request.filter.as_ref()).map(|_| CheckFilterResponse {})
     }
 
     /// Finds messages without touching them.
