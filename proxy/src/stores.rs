@@ -30,6 +30,8 @@ use tonic_prost::{ProstDecoder, ProstEncoder};
 const CALLS_MAX: usize = 32;
 /// Payload of one shared call, in bytes; a single larger entry travels alone.
 const CALL_BYTES_MAX: usize = 2 << 20;
+/// Entries of one shared call: the store carries out all of them in one turn.
+const CALL_ENTRIES_MAX: usize = 512;
 /// Payload waiting or under way, in bytes; more is refused as `Busy`.
 const HELD_BYTES_MAX: usize = 64 << 20;
 /// Largest answer of a store, in bytes.
@@ -254,10 +256,11 @@ impl<C: Clone + Send + Sync + 'static, E: Send + 'static, R: Send + 'static> Lan
     fn take(&self) -> Vec<Waiter<E, R>> {
         let mut state = self.lock();
         state.gathering = false;
-        let mut bytes = 0;
+        let (mut bytes, mut entries) = (0, 0);
         let mut fits = |waiter: &Waiter<E, R>| {
             bytes += waiter.bytes;
-            bytes <= CALL_BYTES_MAX
+            entries += waiter.entries.len();
+            bytes <= CALL_BYTES_MAX && entries <= CALL_ENTRIES_MAX
         };
         let count = state.queue.iter().map_while(|w| fits(w).then_some(())).count().max(1);
         let count = count.min(state.queue.len());

@@ -48,6 +48,8 @@ type Answer<T> = Result<Response<T>, Status>;
 const QUERY_BYTES_MAX: u64 = 8 << 20;
 /// Longest wait of one read, ms.
 const READ_WAIT_MS_MAX: u64 = 60_000;
+/// Ends of transactions in one request.
+const ENDS_MAX: usize = 1024;
 /// Bytes an ack or a lease of one message may add to the log.
 const EVENT_BYTES: usize = 256;
 
@@ -366,6 +368,10 @@ impl store_server::Store for Service {
 
     async fn end_transactions(&self, request: Request<EndTransactionsRequest>) -> Answer<EndTransactionsResponse> {
         let ends = request.into_inner().ends;
+        if ends.len() > ENDS_MAX {
+            let sentence = format!("request has {} ends of transactions; at most {ENDS_MAX} are allowed", ends.len());
+            return Err(Error::new(Reason::Invalid, sentence).into());
+        }
         let bytes = ends.len() * EVENT_BYTES;
         let job = move |machine: &mut Machine| {
             let end = |request: &EndTransactionRequest| match machine.end_transaction(request) {

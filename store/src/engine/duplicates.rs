@@ -60,7 +60,8 @@ impl Machine {
     fn stored_before(&mut self, topic: u32, id: &str, since_ms: u64) -> Result<Option<Earlier>, Error> {
         let hits = self.state.index.keys_since(duplicate_key(topic, id), since_ms, HITS_MAX);
         for lsn in hits.map_err(|error| damaged(&error))? {
-            let Some(Record::Message(message)) = self.read_record(lsn)? else { continue };
+            // One that is damaged may be another message, and is better stored twice than never.
+            let Some(Record::Message(message)) = self.read_if_sound(lsn)? else { continue };
             let is_same = message.topic == topic
                 && message.stored_ms >= since_ms
                 && fields::text(&message.properties, system::MESSAGE_ID) == Some(id);

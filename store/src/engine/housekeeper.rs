@@ -16,7 +16,7 @@ use centaur_apis::units::Lsn;
 
 use super::{
     Command, Machine,
-    needed::{Needed, NeededError, References},
+    needed::{Needed, NeededError, References, add_events},
 };
 use crate::{
     log::{self, SegmentInfo, Thinning},
@@ -32,7 +32,7 @@ const NONE: u64 = u64::MAX;
 enum Work {
     Seal(Sealed),
     Find(log::Reader, References),
-    Thin(log::Reader, Thinning),
+    Thin(log::Reader, SegmentInfo, Thinning),
 }
 
 struct Sealed {
@@ -67,7 +67,7 @@ impl Housekeeper {
                         save_snapshot(&dir, at, &snapshot, &kept);
                     }
                     Work::Find(reader, references) => find_needed(&dir, &reader, references, &commands),
-                    Work::Thin(reader, thinning) => thin(&reader, &thinning, &commands),
+                    Work::Thin(reader, segment, thinning) => thin(&reader, &segment, thinning, &commands),
                 }
             }
         };
@@ -95,9 +95,9 @@ impl Housekeeper {
     }
 
     /// Has a segment rewritten with what is needed of it; the machine is told when it is done.
-    pub fn thin(&self, reader: log::Reader, thinning: Thinning) {
+    pub fn thin(&self, reader: log::Reader, segment: SegmentInfo, thinning: Thinning) {
         let base = thinning.base;
-        if self.work.as_ref().is_none_or(|work| work.send(Work::Thin(reader, thinning)).is_err()) {
+        if self.work.as_ref().is_none_or(|work| work.send(Work::Thin(reader, segment, thinning)).is_err()) {
             tracing::error!(base_lsn = base.0, "background thread is gone; the segment stays as it is");
         }
     }
@@ -162,14 +162,30 @@ fn needed(dir: &Path, reader: &log::Reader, references: References) -> Result<Ne
     references.find(&index, reader)
 }
 
-fn thin(reader: &log::Reader, thinning: &Thinning, commands: &mpsc::SyncSender<Command>) {
+fn thin(reader: &log::Reader, segment: &SegmentInfo, mut thinning: Thinning, commands: &mpsc::SyncSender<Command>) {
     let base = thinning.base;
-    let thinned = reader.thin(thinning).inspect_err(|error| {
-        tracing::error!(base_lsn = base.0, %error, "segment cannot be thinned; it stays as it is");
-    });
-    let job = Box::new(move |machine: &mut Machine| machine.adopt_thinned(base, thinned.ok().as_ref()));
+    let thinned = match add_events(reader, segment, &mut thinning.live) {
+        Ok(()) if is_worth_it(segment, &thinning) => {
+            let thinned = reader.thin(&thinning).inspect_err(|error| {
+                tracing::error!(base_lsn = base.0, %error, "segment cannot be thinned; it stays as it is");
+            });
+            thinned.ok()
+        }
+        Ok(()) => None,
+        Err(error) => {
+            tracing::error!(base_lsn = base.0, %error, "segment cannot be read to be thinned; it stays as it is");
+            None
+        }
+    };
+    let job = Box::new(move |machine: &mut Machine| machine.adopt_thinned(base, thinned.as_ref()));
     // A full queue only delays it: the thread is alive, or everything ends anyway.
     let _ = commands.send(Command::Job { bytes: 0, job, permit: None });
+}
+
+/// Whether a segment takes at most half of its space with only this left of it.
+fn is_worth_it(segment: &SegmentInfo, thinning: &Thinning) -> bool {
+    let bytes = thinning.live.iter().map(|(_, length)| u64::from(*length)).sum();
+    log::thinned_bytes(thinning.live.len() as u64, bytes) * 2 <= segment.bytes_on_disk
 }
 
 impl Machine {

@@ -223,6 +223,7 @@ impl Machine {
         message.encode(&mut self.body);
         self.records += 1;
         let length = u32::try_from(self.body.len() - before).expect("a record is shorter than 4 GiB");
+        self.others.add(length);
         self.state.apply_message(lsn, length, message, false);
         match message.place {
             Place::Queued(_) => self.wake_readers(message.topic, message.queue),
@@ -398,6 +399,14 @@ impl Machine {
             Ok(Err(error)) => Err(unreadable(lsn, &error)),
             Err(ReadError::Gone { .. } | ReadError::Retired { .. }) => Ok(None),
             Err(error) => Err(unreadable(lsn, &error)),
+        }
+    }
+
+    /// The same, without what is damaged.
+    pub(super) fn read_if_sound(&mut self, lsn: Lsn) -> Result<Option<Record>, Error> {
+        match self.read_record(lsn) {
+            Err(error) if error.reason() == Reason::Damaged => Ok(None),
+            read => read,
         }
     }
 

@@ -18,7 +18,7 @@ use super::{
     start::{OpenError, each_record},
 };
 use crate::{
-    log::{self, SegmentInfo, record::Record, thinned_bytes},
+    log::{self, SegmentInfo, record::Record},
     state::{
         index::{Foreign, Index, QueueKey, RunError, Stretch, TimerPlace},
         pop::Reader,
@@ -32,8 +32,6 @@ pub enum NeededError {
     Run(#[from] RunError),
     #[error(transparent)]
     Read(#[from] log::ReadError),
-    #[error(transparent)]
-    Events(#[from] OpenError),
 }
 
 /// What refers to the records of a segment: messages in their queues, in the hands of a group,
@@ -53,38 +51,18 @@ pub struct References {
     topics: HashSet<u32>,
 }
 
-/// What of a segment is needed: records by place, with their lengths.
+/// What of a segment is needed.
 pub struct Needed {
-    pub records: Records,
-    /// What is kept beside them while the segment is: what came into its queue here, was recalled or
-    /// decided. Its index run is made again from that. Looked for only where the records alone would
-    /// make a smaller file.
-    pub events: Records,
-}
-
-/// Records by place, with their lengths.
-pub type Records = BTreeMap<Lsn, u32>;
-
-impl Needed {
-    /// Bytes of a file with all of it.
-    pub fn thinned_bytes(&self) -> u64 {
-        let lengths = self.records.values().chain(self.events.values());
-        thinned_bytes((self.records.len() + self.events.len()) as u64, lengths.map(|length| u64::from(*length)).sum())
-    }
-
-    /// All of it, sorted by place.
-    pub fn into_live(self) -> Vec<(Lsn, u32)> {
-        let mut live = self.records;
-        live.extend(self.events);
-        live.into_iter().collect()
-    }
+    /// Sorted by place, with their lengths.
+    pub records: Vec<(Lsn, u32)>,
+    pub bytes: u64,
 }
 
 impl References {
     /// Finds the records. `index` has the segment's run; others may be missing.
     pub fn find(self, index: &Index, reader: &log::Reader) -> Result<Needed, NeededError> {
         let here = self.segment.base..self.segment.end;
-        let mut records: Records = self.undecided.into_iter().collect();
+        let mut records: BTreeMap<Lsn, u32> = self.undecided.into_iter().collect();
         let mut entries = Vec::new();
         for (queue, offsets) in self.queued {
             entries.clear();
@@ -104,24 +82,25 @@ impl References {
         index.timers_in(here.start, self.timers_done, &mut timers)?;
         let known = timers.into_iter().filter(|timer| self.topics.contains(&timer.message.queue.topic));
         records.extend(known.map(|timer| (timer.place.lsn, timer.message.length)));
-        let mut needed = Needed { records, events: Records::new() };
-        if needed.thinned_bytes() * 2 <= self.segment.bytes_on_disk {
-            needed.events = events_in(reader, &self.segment)?;
-        }
-        Ok(needed)
+        let bytes = records.values().map(|length| u64::from(*length)).sum();
+        Ok(Needed { records: records.into_iter().collect(), bytes })
     }
 }
 
-/// Records of a segment that say of messages what is in its index run and in no message.
-fn events_in(reader: &log::Reader, segment: &SegmentInfo) -> Result<Records, OpenError> {
-    let mut events = Records::new();
+/// Adds to what is kept of a segment the records that say of messages what no message says itself: which
+/// came into their queues here, were recalled or decided. Its index run is made again from them.
+pub fn add_events(reader: &log::Reader, segment: &SegmentInfo, live: &mut Vec<(Lsn, u32)>) -> Result<(), OpenError> {
+    let before = live.len();
     each_record(reader, segment, segment.base..segment.end, &mut |lsn, length, record| {
         let Record::Control(Control { event: Some(event) }) = record else { return };
         if matches!(event, Event::TimersFired(_) | Event::TimerRecalled(_) | Event::TransactionEnded(_)) {
-            events.insert(lsn, length);
+            live.push((lsn, length));
         }
     })?;
-    Ok(events)
+    if live.len() > before {
+        live.sort_unstable();
+    }
+    Ok(())
 }
 
 impl Machine {

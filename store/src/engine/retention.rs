@@ -11,7 +11,7 @@ use centaur_apis::{
 
 use super::{Machine, consume::Lease, needed::Needed, origin::Cause};
 use crate::{
-    log::{DiskStage, Failure, SegmentInfo, Thinned, Thinning},
+    log::{self, DiskStage, Failure, SegmentInfo, Thinned, Thinning},
     metrics,
     state::index::{QueueKey, RunError, Stretch},
 };
@@ -97,6 +97,7 @@ impl Machine {
         let hurry = self.log.stage() != DiskStage::Ok;
         self.retention.due_ms = self.now_ms + if hurry { HURRY_MS } else { CHECK_MS };
         self.roll_in_time();
+        self.pass_recalled();
         self.expire_queues();
         self.remove_unneeded();
         if self.retention.busy_with.is_none() {
@@ -280,8 +281,12 @@ impl Machine {
             return;
         }
         let (mut looks, mut seen) = (0, 0);
-        for segment in self.finished_segments() {
-            let is_due = |look: &&mut Look| look.thin_ms <= self.now_ms && !look.is_unneeded;
+        let segments = self.finished_segments();
+        let oldest = segments.first().map(|segment| segment.base);
+        for segment in segments {
+            // One of which nothing is needed goes when it is the oldest, and is made small until then.
+            let is_settled = segment.thinned || Some(segment.base) == oldest;
+            let is_due = |look: &&mut Look| look.thin_ms <= self.now_ms && !(look.is_unneeded && is_settled);
             let Some(look) = self.retention.looks.get_mut(&segment.base).filter(is_due) else { continue };
             if looks == LOOKS_MAX || seen >= STRETCHES_MAX {
                 self.retention.due_ms = self.now_ms + PAUSE_MS;
@@ -347,12 +352,13 @@ impl Machine {
         self.note_needed(base, &needed);
         let segments = self.finished_segments();
         let Some(at) = segments.iter().position(|segment| segment.base == base) else { return };
-        let is_going = at == 0 && needed.records.is_empty();
-        let is_smaller = needed.thinned_bytes() * 2 <= self.taken_by(&segments[at]);
+        let Needed { records, bytes } = needed;
+        let is_going = at == 0 && records.is_empty();
+        let is_smaller = log::thinned_bytes(records.len() as u64, bytes) * 2 <= self.taken_by(&segments[at]);
         if is_smaller && !is_going {
-            tracing::info!(base_lsn = base.0, records = needed.records.len(), "segment is being thinned");
+            tracing::info!(base_lsn = base.0, records = records.len(), "segment is being thinned");
             self.retention.busy_with = Some(base);
-            self.housekeeper.thin(self.reader.clone(), Thinning { base, live: needed.into_live() });
+            self.housekeeper.thin(self.reader.clone(), segments[at], Thinning { base, live: records });
         }
     }
 

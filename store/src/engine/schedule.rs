@@ -1,7 +1,7 @@
 //! Scheduled messages: each comes into its queue when it is due, in the order of their times; until
 //! then it can be taken back.
 
-use std::{collections::HashMap, ops::RangeInclusive};
+use std::{collections::HashMap, mem, ops::RangeInclusive};
 
 use centaur_apis::{
     log::{TimerRecalled, TimersFired, control::Event},
@@ -14,7 +14,7 @@ use prost::Message as _;
 use super::{Machine, consume::damaged, produce::topic_not_found};
 use crate::{
     config::Flush,
-    log::{BLOCK_HEADER_BYTES, record::Place},
+    log::{ReadError, record::Place},
     metrics,
     state::index::{Timer, TimerPlace, TimerScan},
 };
@@ -37,19 +37,24 @@ const LOOKED_AT_MAX: usize = 4096;
 /// Whoever wrote within this time will write again soon, ms: nobody is to wait for a long turn then.
 const SOON_MS: u64 = 20;
 
-/// How much others wrote to the log, for messages that come due to leave them their half.
+/// How much others sent, for messages that come due to leave them their half.
 #[derive(Debug, Default)]
 pub(super) struct Others {
-    /// End of the log when messages came due last.
-    fired_end: Lsn,
+    /// Bytes of messages since others came due last.
+    bytes: u64,
     /// When others wrote last, store time, ms.
     wrote_ms: u64,
 }
 
 impl Others {
-    /// Bytes others wrote since messages came due last, up to `end`; none if nobody is about to write.
-    fn bytes(&mut self, end: Lsn, now_ms: u64) -> Option<u64> {
-        let bytes = end.0.saturating_sub(self.fired_end.0).saturating_sub(BLOCK_HEADER_BYTES);
+    /// A message was sent.
+    pub(super) fn add(&mut self, bytes: u32) {
+        self.bytes += u64::from(bytes);
+    }
+
+    /// Bytes others wrote since messages came due last; none if nobody is about to write.
+    fn take(&mut self, now_ms: u64) -> Option<u64> {
+        let bytes = mem::take(&mut self.bytes);
         if bytes > 0 {
             self.wrote_ms = now_ms;
         }
@@ -96,10 +101,24 @@ pub struct Listed {
 impl Machine {
     /// Gives messages that are due their places: some in each turn, so that nobody waits for all.
     pub(super) fn fire_due(&mut self) {
-        let others_bytes = self.others.bytes(self.open_end(), self.now_ms);
+        let others_bytes = self.others.take(self.now_ms);
         self.fire(batch_size(others_bytes, self.config.flush));
-        self.others.fired_end = self.open_end();
         self.upcoming.refill(&self.state.index, self.now_ms);
+    }
+
+    /// Has messages done with that were recalled and would have come by now, when none came after them
+    /// that does it: retention keeps what is not done with.
+    pub(super) fn pass_recalled(&mut self) {
+        let (mut scan, mut waiting) = (TimerScan::new(self.state.timers.done()), Vec::new());
+        let begun = scan.after();
+        if !self.upcoming.is_over(self.now_ms) || self.state.index.timers_after(&mut scan, 1, &mut waiting).is_err() {
+            return; // what is due has its turn first; an index that cannot be read is told of there
+        }
+        let is_past = scan.after() > begun && scan.after().due_ms <= self.now_ms;
+        if is_past && self.has_any_room(EVENT_BYTES) {
+            let done = TimersFired { due_ms: self.now_ms, lsn: u64::MAX, at_ms: self.now_ms, ..Default::default() };
+            self.commit(Event::TimersFired(done));
+        }
     }
 
     /// Tells how many messages wait, and how late they are.
@@ -164,7 +183,7 @@ impl Machine {
             self.commit(Event::TimerRecalled(TimerRecalled { topic: ticket.topic, due_ms, lsn: lsn.0 }));
             self.upcoming.forget(place);
             metrics::recalled();
-        } else if self.reader.record_length(place.lsn).is_err() {
+        } else if let Err(ReadError::Gone { .. } | ReadError::Retired { .. }) = self.reader.record_length(place.lsn) {
             return Err(Error::new(Reason::TooLate, "ticket is of a message that was recalled and is gone"));
         }
         Ok((place.lsn, timer.message.length))
@@ -281,11 +300,11 @@ mod tests {
     #[test]
     fn who_sent_a_moment_ago_is_expected_to_send_again() {
         let mut others = Others::default();
-        assert_eq!(others.bytes(Lsn(0), 1_000), None);
-        assert_eq!(others.bytes(Lsn(BLOCK_HEADER_BYTES + 500), 1_000), Some(500));
-        others.fired_end = Lsn(BLOCK_HEADER_BYTES + 700);
-        let end = others.fired_end;
-        assert_eq!(others.bytes(end, 1_000 + SOON_MS - 1), Some(0));
-        assert_eq!(others.bytes(end, 1_000 + SOON_MS), None);
+        assert_eq!(others.take(1_000), None);
+        others.add(300);
+        others.add(200);
+        assert_eq!(others.take(1_000), Some(500));
+        assert_eq!(others.take(1_000 + SOON_MS - 1), Some(0));
+        assert_eq!(others.take(1_000 + SOON_MS), None);
     }
 }

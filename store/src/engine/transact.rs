@@ -14,6 +14,7 @@ use centaur_apis::{
 
 use super::{Machine, consume::damaged, produce::topic_not_found};
 use crate::{
+    config::Config,
     log::record::{Place, Record},
     metrics,
 };
@@ -132,7 +133,7 @@ impl Machine {
         let places = self.state.index.keys(hash64(id.as_bytes()), SAME_ID_MAX).map_err(|error| damaged(&error))?;
         for lsn in places {
             if self.state.transactions.get(lsn).is_none()
-                && let Some(Record::Message(message)) = self.read_record(lsn)?
+                && let Some(Record::Message(message)) = self.read_if_sound(lsn)?
                 && message.topic == topic
                 && matches!(message.place, Place::Half(_))
                 && fields::text(&message.properties, system::MESSAGE_ID) == Some(id)
@@ -320,9 +321,13 @@ impl Machine {
         self.upkeep.checking.due_ms = due_ms;
     }
 
-    /// When a message stored at a time is older than the store keeps messages, ms.
+    /// When a message stored at a time is older than the store keeps messages, ms, and was asked about
+    /// as often as that is done if somebody is there.
     fn aged_ms(&self, stored_ms: u64) -> u64 {
-        stored_ms.saturating_add(self.config.retention_ms).saturating_add(1)
+        let Config { transaction_check_interval_ms, transaction_checks_max, transaction_timeout_ms, .. } = self.config;
+        let asking_ms = transaction_check_interval_ms.saturating_mul(u64::from(transaction_checks_max) + 1);
+        let kept_ms = self.config.retention_ms.max(transaction_timeout_ms.saturating_add(asking_ms));
+        stored_ms.saturating_add(kept_ms).saturating_add(1)
     }
 
     /// When the next discarded transaction is rolled back, ms.

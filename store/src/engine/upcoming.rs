@@ -73,6 +73,11 @@ impl Upcoming {
         self.timers.extend(found.into_iter().map(|timer| (timer.place, timer.message)));
     }
 
+    /// Whether nothing that waits is due by now, for certain.
+    pub(super) fn is_over(&self, now_ms: u64) -> bool {
+        self.first_due_ms().map_or(self.is_complete, |due_ms| due_ms > now_ms)
+    }
+
     /// A message was taken back: the index knows.
     pub(super) fn forget(&mut self, place: TimerPlace) {
         self.timers.remove(&place);

@@ -42,10 +42,10 @@ impl Heard {
 
     /// Notes that a lite topic of the client is gone.
     pub fn lose(&mut self, name: &str) {
-        if self.gone.len() == GONE_MAX {
-            self.gone.pop_first();
-        }
         self.gone.insert(name.into());
+        if self.gone.len() > GONE_MAX {
+            self.gone.pop_first(); // by name, which is as good as any
+        }
     }
 }
 

@@ -8,9 +8,10 @@ use super::{Index, RunError};
 /// Records under one hash that are looked at; two are an accident of the hash.
 const PLACES_MAX: usize = 8;
 
-/// The look-up hash of the decision about the half message at a place.
+/// The look-up hash of the decision about the half message at a place. No text that users give has
+/// this beginning: it is not UTF-8.
 pub(super) fn decision_key(half: Lsn) -> u64 {
-    let mut text = *b"decision........";
+    let mut text = *b"\xffdecided........";
     text[8..].copy_from_slice(&half.0.to_le_bytes());
     hash64(&text)
 }
@@ -25,11 +26,15 @@ impl Index {
     /// Places of records that may have decided the transaction of a half message, the newest first.
     pub fn decisions(&self, half: Lsn) -> Result<Vec<Lsn>, RunError> {
         let (hash, mut out) = (decision_key(half), Vec::new());
-        for open in self.in_memory() {
+        for open in self.in_memory().rev() {
             open.keys(hash, Lsn(u64::MAX), PLACES_MAX - out.len(), &mut out);
         }
-        for run in self.runs().filter(|run| run.end() > half) {
-            run.keys(hash, Lsn(u64::MAX), PLACES_MAX - out.len(), &mut out)?;
+        // A decision is recorded once, behind the message: older parts are not looked at for another.
+        for run in self.runs().rev().take_while(|run| run.end() > half) {
+            if !out.is_empty() {
+                break;
+            }
+            run.keys(hash, Lsn(u64::MAX), PLACES_MAX, &mut out)?;
         }
         Ok(out)
     }

@@ -262,7 +262,7 @@ impl Index {
     }
 
     /// Parts in memory, oldest first.
-    pub(super) fn in_memory(&self) -> impl Iterator<Item = &Open> {
+    pub(super) fn in_memory(&self) -> impl DoubleEndedIterator<Item = &Open> {
         self.sealed.iter().map(|sealed| &*sealed.open).chain([&self.open])
     }
 
@@ -278,7 +278,7 @@ impl Index {
     }
 
     /// Runs, oldest first.
-    pub(super) fn runs(&self) -> impl ExactSizeIterator<Item = &Run> {
+    pub(super) fn runs(&self) -> impl DoubleEndedIterator<Item = &Run> + ExactSizeIterator {
         self.runs.iter()
     }
 

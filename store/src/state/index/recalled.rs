@@ -23,9 +23,10 @@ impl TimerPlace {
         Self { due_ms: u64_at(page, at), lsn: Lsn(u64_at(page, at + 8)) }
     }
 
-    /// The look-up hash of its recall: the filter of a run tells that there is none with one page.
+    /// The look-up hash of its recall: the filter of a run tells that there is none with one page. No
+    /// text that users give has this beginning.
     pub(super) fn recall_key(&self) -> u64 {
-        let mut text = *b"recall\0\0........";
+        let mut text = *b"\xffrecall\0........";
         text[8..].copy_from_slice(&self.lsn.0.to_le_bytes());
         hash64(&text)
     }
