@@ -14,7 +14,7 @@ from pathlib import Path
 
 from runner import scenarios, toolchains
 from runner.report import Report
-from runner.server import CommandFailed, Server
+from runner.server import NotReady, Server
 from runner.stage import Run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -62,8 +62,8 @@ def _play(run, name, clients):
     try:
         if able:
             scenarios.SCENARIOS[name](run, able)
-    except CommandFailed as failed:
-        run.report.check(f"{name} is prepared", False, str(failed))
+    except Exception as error:
+        run.report.check(f"{name} runs through", False, run.told(error))
 
 
 def _arguments():
@@ -91,4 +91,7 @@ def _some_of(known):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except NotReady as error:
+        sys.exit(str(error))

@@ -17,6 +17,10 @@ class CommandFailed(Exception):
     """The server was asked to prepare something, and did not; the text is its answer."""
 
 
+class NotReady(Exception):
+    """The server was started and does not serve; the text says where its log is."""
+
+
 class Server:
     """A running `centaur serve`; use as a context, so that it never outlives the run."""
 
@@ -60,7 +64,7 @@ class Server:
         while not self._is_ready():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.kill()
-                raise SystemExit(f"the server does not get ready; its log is {self._log}")
+                raise NotReady(f"the server does not get ready; its log is {self._log}")
             time.sleep(LOOK_S)
 
     def kill(self):
