@@ -1,6 +1,7 @@
 """One running program of one client: its steps as they come, its input, its end."""
 
 import json
+import os
 import subprocess
 import threading
 import time
@@ -51,8 +52,8 @@ class Program:
     def say(self, line):
         """Writes a line to the program's input; a program that has ended does not mind."""
         try:
-            self._process.stdin.write(f"{line}\n".encode())
-            self._process.stdin.flush()
+            # Past the buffer of `stdin`, which would try the line again when it is closed.
+            os.write(self._process.stdin.fileno(), f"{line}\n".encode())
         except BrokenPipeError:
             pass
 
