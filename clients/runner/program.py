@@ -70,7 +70,7 @@ class Program:
         try:
             code = self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
-            return f"did not end in {timeout_s} s; last step {self._last_step()}; see {self.errors}"
+            return f"did not end in time; last step {self._last_step()}; see {self.errors}"
         self._reader.join()
         ended = None if code == 0 else f"exit code {code} after step {self._last_step()}; see {self.errors}"
         return self.failure() or ended
