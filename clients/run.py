@@ -19,8 +19,9 @@ from runner.stage import Run
 
 ROOT = Path(__file__).resolve().parents[1]
 DESCRIPTORS = "descriptors"
-# Scenarios that wait at the same time. More of them would start so many programs at once that on two cores a
-# client gives up its first call, for which it has 3 s.
+# Scenarios that wait at the same time. Each has up to four clients at work, of up to three programs: most of them
+# wait, but more scenarios would start so many at once that on two cores a client gives up its first call, for which
+# it has 3 s. A bound on the programs themselves would lock up: a scenario holds some while it waits for the next.
 SIDE_BY_SIDE = 3
 
 
