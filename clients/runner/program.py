@@ -1,6 +1,7 @@
 """One running program of one client: its steps as they come, its input, its end."""
 
 import json
+import os
 import subprocess
 import threading
 import time
@@ -51,8 +52,8 @@ class Program:
     def say(self, line):
         """Writes a line to the program's input; a program that has ended does not mind."""
         try:
-            self._process.stdin.write(f"{line}\n".encode())
-            self._process.stdin.flush()
+            # Past the buffer of `stdin`, which would try the line again when it is closed.
+            os.write(self._process.stdin.fileno(), f"{line}\n".encode())
         except BrokenPipeError:
             pass
 
@@ -69,7 +70,7 @@ class Program:
         try:
             code = self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
-            return f"did not end in {timeout_s} s; last step {self._last_step()}; see {self.errors}"
+            return f"did not end in time; last step {self._last_step()}; see {self.errors}"
         self._reader.join()
         ended = None if code == 0 else f"exit code {code} after step {self._last_step()}; see {self.errors}"
         return self.failure() or ended

@@ -8,6 +8,8 @@ import urllib.error
 import urllib.request
 
 READY_S = 30
+# Longest that one command may take.
+COMMAND_S_MAX = 60
 LOOK_S = 0.02
 # Where the messages of a group are that it has not settled yet.
 BACKLOG = ("ready", "in_flight", "waiting")
@@ -15,6 +17,10 @@ BACKLOG = ("ready", "in_flight", "waiting")
 
 class CommandFailed(Exception):
     """The server was asked to prepare something, and did not; the text is its answer."""
+
+
+class NotReady(Exception):
+    """The server was started and does not serve; the text says where its log is."""
 
 
 class Server:
@@ -60,7 +66,7 @@ class Server:
         while not self._is_ready():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.kill()
-                raise SystemExit(f"the server does not get ready; its log is {self._log}")
+                raise NotReady(f"the server does not get ready; its log is {self._log}")
             time.sleep(LOOK_S)
 
     def kill(self):
@@ -99,7 +105,11 @@ class Server:
 
     def _ask(self, *words):
         command = [self._binary, *words, "-a", f"127.0.0.1:{self._operators}"]
-        return subprocess.run(command, capture_output=True, text=True, env=_environment(), check=False)
+        settings = {"capture_output": True, "text": True, "env": _environment(), "timeout": COMMAND_S_MAX}
+        try:
+            return subprocess.run(command, check=False, **settings)
+        except subprocess.TimeoutExpired:
+            raise CommandFailed(f"centaur {' '.join(words)} did not end in {COMMAND_S_MAX} s") from None
 
     def _is_ready(self):
         try:

@@ -1,6 +1,7 @@
 """What every scenario needs: the server, topics and groups of its own, programs, and a place for its checks."""
 
 import time
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 from runner.messages import differences
 from runner.program import Program
 from runner.report import Report
-from runner.server import CommandFailed, Server
+from runner.server import CommandFailed, NotReady, Server
 
 # Longest that a program without a longer time of its own may take.
 END_S = 90
@@ -34,13 +35,23 @@ class Run:
             try:
                 judge(client)
                 trouble = ""
-            except (Trouble, CommandFailed) as error:
-                trouble = str(error)
+            except Exception as error:
+                trouble = self.told(error)
             self.report.check(f"{scenario} {client.name} runs through", not trouble, trouble)
 
         with ThreadPoolExecutor(at_once) as pool:
             for result in [pool.submit(judged, client) for client in clients]:
                 result.result()
+
+    def told(self, error):
+        """A sentence about what kept a scenario from its end; where nobody expected it is in the runner's log."""
+        if isinstance(error, (Trouble, CommandFailed, NotReady)):
+            return str(error)
+        log = self.folder / "runner.log"
+        with log.open("a") as lines:
+            # Several threads may add to it: in one piece.
+            lines.write("".join(traceback.format_exception(error)))
+        return f"unexpected {error!r}; see {log}"
 
     def prepare(self, scenario, client, kind="normal", queues=None, **group):
         """A topic and a group for one client in one scenario: the settings that name them."""
@@ -86,13 +97,18 @@ class Run:
         """Checks that a group has nothing left: no acknowledgement was lost, and nothing came that nobody read.
 
         A push consumer must still run: one that is stopped gives up what it has not acknowledged yet.
+        A server that does not tell fails this check alone: those that follow may still say something.
         """
         deadline = time.monotonic() + SETTLE_S
-        backlog = self.server.backlog(group)
-        while any(backlog.values()) and time.monotonic() < deadline:
-            time.sleep(LOOK_S)
+        try:
             backlog = self.server.backlog(group)
-        self.report.check(name, not any(backlog.values()), f"{backlog}")
+            while any(backlog.values()) and time.monotonic() < deadline:
+                time.sleep(LOOK_S)
+                backlog = self.server.backlog(group)
+        except CommandFailed as failed:
+            self.report.check(name, False, str(failed))
+        else:
+            self.report.check(name, not any(backlog.values()), f"{backlog}")
 
 
 def turn(words):

@@ -11,6 +11,8 @@ SOURCES = Path(__file__).resolve().parents[1]
 BUILT = SOURCES.parent / "target" / "clients"
 NEWEST_JAVA = "5.2.0"
 OLDEST_JAVA = "5.0.3"
+# Longest that one command of a build may take, its downloads included.
+BUILD_S_MAX = 900
 
 
 @dataclass(frozen=True)
@@ -133,8 +135,7 @@ def _build_java():
 def _maven(*words):
     command = ["mvn", "-q", "-B", *words]
     # Nothing is asked of the network once everything is there.
-    offline = subprocess.run([*command, "-o"], cwd=SOURCES / "java", capture_output=True, check=False)
-    if offline.returncode != 0:
+    if _exit_code([*command, "-o"], SOURCES / "java", capture_output=True) != 0:
         _run(*command, folder=SOURCES / "java")
 
 
@@ -174,7 +175,16 @@ def _java_command(version, home):
 
 
 def _run(*words, folder=None):
-    command = ["nice", "-n", "10", *(str(word) for word in words)]
-    result = subprocess.run(command, cwd=folder, check=False)
-    if result.returncode != 0:
-        raise SystemExit(f"{' '.join(command[3:])} failed with exit code {result.returncode}")
+    command = [str(word) for word in words]
+    code = _exit_code(command, folder)
+    if code != 0:
+        raise SystemExit(f"{' '.join(command)} failed with exit code {code}")
+
+
+def _exit_code(command, folder, **output):
+    """Runs a command of a build; one that hangs ends the run with a sentence."""
+    polite = ["nice", "-n", "10", *command]
+    try:
+        return subprocess.run(polite, cwd=folder, timeout=BUILD_S_MAX, check=False, **output).returncode
+    except subprocess.TimeoutExpired:
+        raise SystemExit(f"{' '.join(command)} did not end in {BUILD_S_MAX} s") from None
