@@ -10,7 +10,7 @@ use std::{
 
 use centaur_apis::store::{
     AppendRequest, Batch, DescribeGroupRequest, DescribeRequest, DescribeTopicRequest, NewMessage, PopRequest,
-    PutTopicRequest, QueueState,
+    PutTopicRequest, QueueState, RecallRequest,
 };
 use centaur_store::{Config, Flush, Store};
 use harness::{Client, Hands, Medium, START_MS, UNLIMITED, create_topic, message, pop, send};
@@ -253,4 +253,31 @@ async fn what_a_group_has_in_hand_is_kept_for_it_wherever_it_lies() {
     bodies.sort_unstable();
     assert_eq!(bodies, [&b"direct"[..], b"late"]);
     assert_eq!(bench.queue(TOPIC).await.start, 2);
+}
+
+#[tokio::test]
+async fn a_recalled_message_that_nothing_comes_after_does_not_hold_its_segment() {
+    let mut bench = Bench::new(Config { retention_ms: HOUR_MS, ..Config::default() }).await;
+    let later = NewMessage { due_ms: START_MS + 10 * MINUTE_MS, ..message(TOPIC, "1", None, &[], vec![1; 10]) };
+    let request = AppendRequest { batches: vec![Batch { topic: TOPIC.to_owned(), messages: vec![later] }] };
+    let ticket = bench.client.append(request).await.expect("sent").into_inner().results[0].tickets[0].clone();
+    let recall = RecallRequest { topic: TOPIC.to_owned(), ticket };
+    bench.client.recall(recall.clone()).await.expect("recalled");
+    let first = bench.files("seg")[0].clone();
+    bench.fill(3).await;
+    bench.pass(3 * HOUR_MS).await;
+    bench.pass_until(async |bench| !bench.all_files().iter().any(|file| file.file_stem() == first.file_stem())).await;
+    assert!(bench.client.recall(recall).await.is_err(), "nothing is known of it any more");
+}
+
+#[tokio::test]
+async fn a_damaged_block_does_not_keep_a_segment_of_which_nothing_is_needed() {
+    let mut bench = Bench::new(Config { retention_ms: HOUR_MS, ..Config::default() }).await;
+    bench.fill(3).await;
+    let first = bench.files("seg")[0].clone();
+    let mut bytes = fs::read(&first).expect("read");
+    bytes[8192] ^= 1;
+    fs::write(&first, bytes).expect("written");
+    bench.pass(3 * HOUR_MS).await;
+    bench.pass_until(async |bench| !bench.all_files().iter().any(|file| file.file_stem() == first.file_stem())).await;
 }
