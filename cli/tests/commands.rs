@@ -12,9 +12,13 @@ use centaur_apis::v2::{
     Code, Publishing, Resource, Settings, Status, Subscription, TelemetryCommand, VerifyMessageCommand,
     VerifyMessageResult, messaging_service_client::MessagingServiceClient, settings, telemetry_command,
 };
-use harness::{Options, Server, command, text, wait_until};
+use harness::{Options, PATIENCE, Server, command, in_time, text, wait_until};
 use serde_json::Value;
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{
+    sync::mpsc,
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Streaming};
 
@@ -527,11 +531,23 @@ async fn introduce(
     let (say, commands) = mpsc::channel(1);
     let mut request = Request::new(ReceiverStream::new(commands));
     request.metadata_mut().insert("x-mq-client-id", id.parse().expect("ascii"));
-    let mut heard = client.telemetry(request).await.expect("opened").into_inner();
+    let mut heard = in_time("the stream", client.telemetry(request)).await.expect("opened").into_inner();
     let settings = telemetry_command::Command::Settings(Settings { pub_sub: Some(pub_sub), ..Settings::default() });
     say.send(TelemetryCommand { status: None, command: Some(settings) }).await.expect("the stream is open");
-    heard.message().await.expect("well").expect("the settings");
+    in_time("the settings", heard.message()).await.expect("well").expect("the settings");
     (say, heard)
+}
+
+/// Waits for the end of a command; makes one when it does not come.
+async fn end_of(child: &mut Child) {
+    let ended = async {
+        while child.try_wait().expect("the child is ours").is_none() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    if timeout(PATIENCE, ended).await.is_err() {
+        child.kill().expect("the child is ours");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -547,27 +563,37 @@ async fn trying_a_message_ends_as_the_client_says() {
         command: Some(command),
     };
     let result = |nonce| telemetry_command::Command::VerifyMessageResult(VerifyMessageResult { nonce });
-    let mut verify = async |answer: &dyn Fn(String) -> TelemetryCommand| {
+    let mut check = async |answer: &dyn Fn(String) -> TelemetryCommand, expected: i32| {
         let operators = server.operators().to_string();
-        let child = command(&["client", "verify", "handler", "--topic", "t", "--queue", "0", "--offset", "0"])
+        let mut child = command(&["client", "verify", "handler", "--topic", "t", "--queue", "0", "--offset", "0"])
             .args(["-a", &operators])
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .expect("the binary starts");
-        let asked = heard.message().await.expect("well").expect("a question").command;
+        let frame = tokio::select! {
+            frame = heard.message() => frame.expect("well").expect("a question"),
+            () = end_of(&mut child) => {
+                let output = child.wait_with_output().expect("the child is ours");
+                panic!("no question came: {}: {}", output.status, text(&output.stderr));
+            }
+        };
+        let asked = frame.command;
         let Some(telemetry_command::Command::VerifyMessageCommand(asked)) = asked else { panic!("{asked:?}") };
         say.send(answer(asked.nonce)).await.expect("the stream is open");
-        tokio::task::spawn_blocking(|| child.wait_with_output()).await.expect("joined").expect("ours").status.code()
+        end_of(&mut child).await;
+        let output = child.wait_with_output().expect("the child is ours");
+        assert_eq!(output.status.code(), Some(expected), "{}", text(&output.stderr));
     };
-    assert_eq!(verify(&|nonce| answer(Code::Ok, result(nonce))).await, Some(0));
-    assert_eq!(verify(&|nonce| answer(Code::FailedToConsumeMessage, result(nonce))).await, Some(1));
-    assert_eq!(verify(&|nonce| answer(Code::NotImplemented, result(nonce))).await, Some(13));
+    check(&|nonce| answer(Code::Ok, result(nonce)), 0).await;
+    check(&|nonce| answer(Code::FailedToConsumeMessage, result(nonce)), 1).await;
+    check(&|nonce| answer(Code::NotImplemented, result(nonce)), 13).await;
     let echo = |nonce| {
         let question = VerifyMessageCommand { nonce, message: None };
         TelemetryCommand { status: None, command: Some(telemetry_command::Command::VerifyMessageCommand(question)) }
     };
-    assert_eq!(verify(&echo).await, Some(13), "it gave the question back");
+    // It gave the question back.
+    check(&echo, 13).await;
 }
 
 #[test]

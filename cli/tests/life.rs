@@ -8,8 +8,8 @@ use centaur_apis::v2::{
     Publishing, Settings, TelemetryCommand, messaging_service_client::MessagingServiceClient, settings,
     telemetry_command,
 };
-use harness::{Options, PATIENCE, Server, command, refused, text, wait_until};
-use tokio::{sync::mpsc, time::timeout};
+use harness::{Options, Server, command, in_time, refused, text, wait_until};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Request;
 
@@ -55,15 +55,15 @@ async fn a_server_that_ends_tells_its_clients_to_connect_elsewhere() {
     let (say, commands) = mpsc::channel(1);
     let mut request = Request::new(ReceiverStream::new(commands));
     request.metadata_mut().insert("x-mq-client-id", "somebody".parse().expect("ascii"));
-    let mut heard = client.telemetry(request).await.expect("opened").into_inner();
+    let mut heard = in_time("the stream", client.telemetry(request)).await.expect("opened").into_inner();
     let pub_sub = Some(settings::PubSub::Publishing(Publishing::default()));
     let settings = Settings { pub_sub, ..Settings::default() };
     let command = Some(telemetry_command::Command::Settings(settings));
     say.send(TelemetryCommand { status: None, command }).await.expect("the stream is open");
-    heard.message().await.expect("well").expect("the settings");
+    in_time("the settings", heard.message()).await.expect("well").expect("the settings");
 
     server.signal("TERM");
-    let told = timeout(PATIENCE, heard.message()).await.expect("in time").expect("well").expect("a command");
+    let told = in_time("the command", heard.message()).await.expect("well").expect("a command");
     assert!(matches!(told.command, Some(telemetry_command::Command::ReconnectEndpointsCommand(_))), "{told:?}");
     // It does so; its connection is not in the way of a clean end.
     drop((say, heard, client));

@@ -11,6 +11,8 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Streaming, transport::Channel};
 
+use crate::harness::in_time;
+
 /// No answer is larger, in bytes.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// Longest lease of most tests, in seconds: none of them waits for its end.
@@ -181,7 +183,8 @@ impl Client {
     /// Opens a telemetry stream.
     pub async fn telemetry(&self) -> Line {
         let (say, said) = mpsc::channel(16);
-        let answer = self.rpc.clone().telemetry(self.request(ReceiverStream::new(said))).await;
+        let mut rpc = self.rpc.clone();
+        let answer = in_time("a stream", rpc.telemetry(self.request(ReceiverStream::new(said)))).await;
         Line { say, heard: answer.expect("the stream opens").into_inner() }
     }
 }
@@ -200,7 +203,7 @@ impl Line {
 
     /// The next frame.
     pub async fn hear(&mut self) -> TelemetryCommand {
-        self.heard.message().await.expect("the stream goes on").expect("a frame")
+        in_time("a frame", self.heard.message()).await.expect("the stream goes on").expect("a frame")
     }
 
     /// Says settings and hears the server's.
@@ -218,14 +221,14 @@ impl Line {
     pub async fn close(self) {
         let Self { say, mut heard } = self;
         drop(say);
-        let last = heard.message().await.expect("a clean end");
+        let last = in_time("the end of a stream", heard.message()).await.expect("a clean end");
         assert_eq!(last, None);
     }
 
     /// Says settings that are not taken; the error that ends the stream.
     pub async fn refused(&mut self, settings: Settings) -> tonic::Status {
         self.say(settings).await;
-        self.heard.message().await.expect_err("the stream ends with an error")
+        in_time("a refusal", self.heard.message()).await.expect_err("the stream ends with an error")
     }
 }
 

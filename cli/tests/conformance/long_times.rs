@@ -95,7 +95,7 @@ async fn pings_are_welcome(broker: &Broker) {
     let (client, connections) = pinging_client(broker, "pings", Duration::from_secs(10)).await;
     let mut line = client.telemetry().await;
     line.settle(producer(&[])).await;
-    let heard = timeout(watched(PINGS), line.hear()).await;
+    let heard = timeout(watched(PINGS), line.heard.message()).await;
     assert!(heard.is_err(), "{heard:?}");
     line.settle(producer(&[])).await;
     assert_eq!(client.heartbeat(ClientType::Producer, "").await, Code::Ok);
@@ -127,7 +127,7 @@ async fn an_idle_stream_stays_open(broker: &Broker) {
     let client = Client::new(channel, "idle");
     let mut line = client.telemetry().await;
     line.settle(producer(&[])).await;
-    let heard = timeout(watched(IDLE_STREAM), line.hear()).await;
+    let heard = timeout(watched(IDLE_STREAM), line.heard.message()).await;
     assert!(heard.is_err(), "{heard:?}");
     line.settle(producer(&[])).await;
     assert_eq!(client.heartbeat(ClientType::Producer, "").await, Code::Ok);

@@ -31,6 +31,7 @@ use std::{
 };
 
 use tempfile::TempDir;
+use tokio::time::timeout;
 use tonic::transport::{Channel, Endpoint};
 
 /// The binary under test.
@@ -312,6 +313,11 @@ pub fn get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
     let (head, body) = answer.split_once("\r\n\r\n")?;
     let status = head.split(' ').nth(1)?.parse().ok()?;
     Some((status, body.to_owned()))
+}
+
+/// Waits for what takes a while; fails with `what` when it does not come.
+pub async fn in_time<F: Future>(what: &str, future: F) -> F::Output {
+    timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("waited in vain for {what}"))
 }
 
 /// Waits for a condition; fails with `what` when it does not come true.
