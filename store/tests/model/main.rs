@@ -2,7 +2,9 @@
 //! everything that can be observed has to agree.
 //!
 //! `CENTAUR_MODEL_RUNS` sets how many sequences are tried, `CENTAUR_MODEL_SEED` with which seed
-//! they begin, `CENTAUR_MODEL_STEPS` how long each is. A failure tells the seed and the last commands.
+//! they begin, `CENTAUR_MODEL_STEPS` how long each is: up to about 1000, in which less time passes than
+//! it takes retention to dead-letter what a group leaves unfinished. A failure tells the seed and the
+//! last commands.
 
 mod command;
 mod driver;
@@ -52,6 +54,7 @@ fn a_store_does_what_the_model_does() {
         let mut story = Story { seed, commands: VecDeque::new() };
         runtime.block_on(async {
             let mut driver = Driver::new(seed);
+            driver.begin().await;
             for _ in 0..steps {
                 let command = driver.choose();
                 story.tell(format!("{command:?}"));

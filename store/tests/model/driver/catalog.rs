@@ -47,6 +47,7 @@ impl Driver {
         let lost = kept.map(|kept| (kept + waiting) as u64).ok_or(Reason::TopicNotFound);
         assert_eq!(answer.map(|answer| answer.into_inner().messages), lost);
         self.model.delete_topic(name);
+        self.has_deleted = true;
     }
 
     pub(super) async fn put_group(

@@ -25,6 +25,7 @@ const QUOTA_DEFAULT: u32 = 2000;
 
 impl Driver {
     pub(super) async fn put_lite_topic(&mut self, expiry_ms: u64, ttl_ms: u64) {
+        self.has_deleted |= expiry_ms > 0;
         let request = PutTopicRequest {
             name: LITE.to_owned(),
             r#type: TopicType::Lite.into(),

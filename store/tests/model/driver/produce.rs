@@ -101,7 +101,7 @@ impl Driver {
         let request = RecallRequest { topic: topic.clone(), ticket: ticket.text.clone() };
         let answer = self.client.recall(request).await;
         let answer = answer.map(|answer| answer.into_inner().message_id).map_err(|status| reason(&status));
-        if self.has_retention() && self.model.may_be_forgotten(&ticket.text) && answer == Err(Reason::TooLate) {
+        if self.may_forget() && self.model.may_be_forgotten(&ticket.text) && answer == Err(Reason::TooLate) {
             return;
         }
         let expected = if ticket.text.ends_with('!') || ticket.is_half {
@@ -152,7 +152,7 @@ impl Driver {
         let id_of = |topic: &String| self.model.topics.get(topic).map(|known| known.id);
         let is_named =
             !by_id && !ticket.text.ends_with('!') && ticket.is_half && id_of(&topic) == Some(ticket.topic_id);
-        let may_be_forgotten = self.has_retention() && self.model.was_decided(&topic, &ticket.id);
+        let may_be_forgotten = self.may_forget() && self.model.was_decided(&topic, &ticket.id);
         if may_be_forgotten && !is_named {
             return; // which of several messages with this id counts depends on what is left of them
         }
