@@ -102,6 +102,11 @@ fn listed(policy: &log::ExponentialBackoff, attempts: u32) -> Vec<u64> {
         }
         pause *= f64::from(policy.multiplier);
     }
+    // One that grows so slowly that it is cut short ends with its longest pause: the last one is kept.
+    if pauses.len() == LISTED_MAX as usize && attempts > LISTED_MAX + 1 {
+        pauses.pop();
+        pauses.push(policy.max_ms);
+    }
     pauses
 }
 
@@ -233,6 +238,7 @@ mod tests {
         let flat = log::ExponentialBackoff { initial_ms: 1_000, max_ms: 60_000, multiplier: 1.0 };
         assert_eq!(listed(&flat, 4), [1_000; 3]);
         assert_eq!(listed(&flat, u32::MAX).len(), LISTED_MAX as usize);
+        assert_eq!(listed(&flat, u32::MAX).last(), Some(&60_000));
         assert_eq!(listed(&flat, 1), [1_000]);
     }
 

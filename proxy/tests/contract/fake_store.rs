@@ -25,9 +25,12 @@ const STORED_MS: u64 = 1_700_000_000_000;
 pub struct FakeStore {
     world: Arc<Mutex<World>>,
     arrived: Arc<Notify>,
-    /// Appends need a permit; take them away to hold appends back.
+    /// Appends and ends of transactions need a permit; take them away to hold them back.
     pub gate: Arc<Semaphore>,
 }
+
+/// Of no transaction.
+pub const UNKNOWN_TICKET: &str = "unknown";
 
 #[derive(Default)]
 pub struct World {
@@ -49,6 +52,7 @@ pub struct World {
     pub waiting: Vec<NewMessage>,
     pub recalls: Vec<RecallRequest>,
     pub ends: Vec<EndTransactionRequest>,
+    pub end_calls: usize,
     /// Given out once, to who asks for their topics.
     pub checks: Vec<Check>,
     pub syncs: Vec<SyncLiteRequest>,
@@ -387,11 +391,15 @@ impl Store for FakeStore {
     }
 
     async fn end_transactions(&self, request: Request<EndTransactionsRequest>) -> Answered<EndTransactionsResponse> {
+        self.world().end_calls += 1;
+        let _permit = self.gate.acquire().await.expect("never closed");
         let mut world = self.world();
         let mut end = |request: EndTransactionRequest| {
             let resolution = request.resolution;
+            let is_known = request.ticket != UNKNOWN_TICKET;
             world.ends.push(request);
-            EndTransactionResult { error: world.check().err(), resolution }
+            let unknown = (!is_known).then(|| Error::new(Reason::TransactionNotFound, "there is no such transaction"));
+            EndTransactionResult { error: world.check().err().or(unknown), resolution }
         };
         let results = request.into_inner().ends.into_iter().map(&mut end).collect();
         Ok(Response::new(EndTransactionsResponse { results }))

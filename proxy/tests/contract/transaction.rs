@@ -8,7 +8,7 @@ use centaur_apis::{
 use tokio::time::timeout;
 
 use crate::{
-    fake_store::delivery,
+    fake_store::{UNKNOWN_TICKET, delivery},
     harness::*,
     telemetry::{open, producer, say, told},
 };
@@ -30,6 +30,36 @@ async fn a_half_message_names_its_transaction() {
         assert_eq!((entry.transaction_id.as_str(), entry.recall_handle.as_str()), ("ticket-0", ""));
         let first_check_ms = h.store.world().waiting[0].half.map(|half| half.first_check_ms);
         assert_eq!(first_check_ms, Some(10_000));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn concurrent_ends_share_calls_and_keep_their_own_results() {
+    both(async |h: Harness| {
+        h.store.gate.forget_permits(1_000);
+        let ends = (0..100).map(|i| {
+            let mut client = h.client.clone();
+            let request = EndTransactionRequest {
+                topic: named("orders"),
+                transaction_id: if i % 10 == 7 { UNKNOWN_TICKET.to_owned() } else { i.to_string() },
+                resolution: TransactionResolution::Commit.into(),
+                ..Default::default()
+            };
+            tokio::spawn(async move {
+                let answer = client.end_transaction(ours(request)).await.expect("a status").into_inner();
+                code(answer.status.as_ref())
+            })
+        });
+        let ends: Vec<_> = ends.collect();
+        h.store.until("a call waits", |world| world.end_calls > 0).await;
+        h.store.gate.add_permits(1_000);
+        for (i, end) in ends.into_iter().enumerate() {
+            let expected = if i % 10 == 7 { Code::InvalidTransactionId } else { Code::Ok };
+            assert_eq!(end.await.expect("no panic"), expected, "{i}");
+        }
+        let calls = h.store.world().end_calls;
+        assert!(calls < 50, "{calls} calls for 100 ends");
     })
     .await;
 }
