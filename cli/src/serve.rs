@@ -175,7 +175,7 @@ impl Running {
         let deadline = began + config.shutdown.timeout;
         self.turn_unready().await;
         let drained = tokio::select! {
-            drained = self.drain(config.shutdown.notice, deadline) => drained,
+            drained = self.drain(config.shutdown.notice(), deadline) => drained,
             signal = signals.next() => {
                 warn!(signal, "second signal: connections are cut");
                 false

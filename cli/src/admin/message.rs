@@ -62,7 +62,7 @@ enum Verb {
         #[arg(short, long, default_value = "")]
         topic: String,
         /// At most so many
-        #[arg(long, default_value_t = 100)]
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
         limit: u32,
         /// Go on where a list before ended: what it named as the next
         #[arg(long, value_name = "PLACE", default_value = "")]

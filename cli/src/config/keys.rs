@@ -263,9 +263,11 @@ pub(crate) const KEYS: &[Key] = &[
         path: "shutdown.notice",
         help: "how long connections are still taken after turning unready, and clients told to connect elsewhere",
         set: |config, text| {
-            values::duration_within(text, Duration::ZERO, SHUTDOWN_MAX).map(|value| config.shutdown.notice = value)
+            let value = values::duration_within(text, Duration::ZERO, SHUTDOWN_MAX)?;
+            config.shutdown.chosen_notice = Some(value);
+            Ok(())
         },
-        get: |config| Format::duration(config.shutdown.notice),
+        get: |config| Format::duration(config.shutdown.notice()),
     },
 ];
 

@@ -156,8 +156,15 @@ pub(crate) struct Shutdown {
     /// From the signal to the end, at most.
     pub(crate) timeout: Duration,
     /// Between turning unready and refusing connections, for balancers to notice. Clients are told
-    /// to connect elsewhere meanwhile.
-    pub(crate) notice: Duration,
+    /// to connect elsewhere meanwhile. None: see [`Self::notice`].
+    pub(crate) chosen_notice: Option<Duration>,
+}
+
+impl Shutdown {
+    /// The notice that is given: five seconds unless set, or half of the timeout if that is shorter.
+    pub(crate) fn notice(&self) -> Duration {
+        self.chosen_notice.unwrap_or_else(|| Duration::from_secs(5).min(self.timeout / 2))
+    }
 }
 
 impl Default for Node {
@@ -239,7 +246,7 @@ impl Default for Log {
 
 impl Default for Shutdown {
     fn default() -> Self {
-        Self { timeout: Duration::from_secs(30), notice: Duration::from_secs(5) }
+        Self { timeout: Duration::from_secs(30), chosen_notice: None }
     }
 }
 
@@ -250,7 +257,7 @@ impl Config {
         let mut config = Self::default();
         config.proxy.listen.set_ip([127, 0, 0, 1].into());
         config.topics.auto_create = true;
-        config.shutdown.notice = Duration::ZERO;
+        config.shutdown.chosen_notice = Some(Duration::ZERO);
         config
     }
 
@@ -274,8 +281,10 @@ impl Config {
         if client.port() != 0 && client.port() == operator.port() && shared {
             found.push(("operators.listen", format!("has the port of proxy.listen, {}", client.port())));
         }
-        if self.shutdown.notice >= self.shutdown.timeout {
-            found.push(("shutdown.notice", "leaves no time within shutdown.timeout".to_owned()));
+        let Shutdown { timeout, .. } = self.shutdown;
+        if self.shutdown.notice() >= timeout {
+            let timeout = Format::duration(timeout);
+            found.push(("shutdown.notice", format!("leaves no time within shutdown.timeout, {timeout}; give less")));
         }
         found
     }

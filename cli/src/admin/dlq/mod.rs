@@ -2,6 +2,8 @@
 
 mod redrive;
 
+use std::iter;
+
 use centaur_apis::{
     admin::admin_client::AdminClient,
     names::DEAD_LETTER_PREFIX,
@@ -48,7 +50,7 @@ enum Verb {
         #[arg(long, value_name = "GROUP", default_value = "", conflicts_with = "group")]
         after: String,
         /// At most so many
-        #[arg(long, default_value_t = 32)]
+        #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
         limit: u32,
     },
     /// Send dead letters to their topics again, each once
@@ -140,8 +142,8 @@ async fn letters(remote: &Remote, group: &str, offset: u64, limit: u32) -> Resul
             break;
         }
         next = page.next_offset;
-        let sent_again = sent_again(&mut client, group, &page.messages).await?;
-        let read = page.messages.iter().zip(sent_again);
+        let sent_again = sent_again(&mut client, group, &page.messages).await;
+        let read = page.messages.iter().zip(sent_again.into_iter().map(Some).chain(iter::repeat(None)));
         letters.extend(read.map(|(letter, sent_again)| Letter::read(letter, sent_again)));
     }
     for letter in &letters {
@@ -155,19 +157,16 @@ async fn letters(remote: &Remote, group: &str, offset: u64, limit: u32) -> Resul
     Ok(())
 }
 
-/// Which dead letters were sent to their topics again, in the same order.
-async fn sent_again(
-    client: &mut AdminClient<Channel>,
-    group: &str,
-    letters: &[Delivery],
-) -> Result<Vec<bool>, Failure> {
+/// Which dead letters were sent to their topics again, in the same order; nothing if the store cannot
+/// say: one that takes nothing more still shows what is dead.
+async fn sent_again(client: &mut AdminClient<Channel>, group: &str, letters: &[Delivery]) -> Vec<bool> {
     if letters.is_empty() {
-        return Ok(Vec::new());
+        return Vec::new();
     }
     let places = letters.iter().map(|letter| Place { queue: letter.queue, offset: letter.offset }).collect();
     let request = RedriveRequest { group: group.to_owned(), places, dry_run: true };
-    let foreseen = client.redrive(request).await.map_err(|status| admin::failure(&status))?.into_inner().results;
-    Ok(foreseen.iter().map(|result| result.outcome() == Outcome::Already).collect())
+    let foreseen = client.redrive(request).await.map(|answer| answer.into_inner().results).unwrap_or_default();
+    foreseen.iter().map(|result| result.outcome() == Outcome::Already).collect()
 }
 
 /// What a dead letter says of itself.
@@ -179,11 +178,12 @@ struct Letter {
     attempts: String,
     reason: String,
     bytes: usize,
-    sent_again: bool,
+    /// None: not known.
+    sent_again: Option<bool>,
 }
 
 impl Letter {
-    fn read(delivery: &Delivery, sent_again: bool) -> Self {
+    fn read(delivery: &Delivery, sent_again: Option<bool>) -> Self {
         let message = Message::decode(delivery.head.clone()).unwrap_or_default();
         let system = SystemProperties::decode(delivery.properties.clone()).unwrap_or_default();
         let property = |name: &str| message.user_properties.get(name).cloned().unwrap_or_default();
@@ -208,7 +208,7 @@ impl Letter {
             self.attempts.clone(),
             self.reason.clone(),
             self.bytes.to_string(),
-            if self.sent_again { "yes" } else { "no" }.to_owned(),
+            self.sent_again.map_or("?", |again| if again { "yes" } else { "no" }).to_owned(),
         ]
     }
 
