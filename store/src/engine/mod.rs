@@ -156,11 +156,11 @@ fn serve(mut machine: Machine, commands: mpsc::Receiver<Command>) -> Result<(), 
         let wait = Duration::from_millis(machine.upkeep_due_in_ms());
         match commands.recv_timeout(wait) {
             Ok(first) => {
-                machine.read_clock();
                 let mut next = Some(first);
                 while let Some(command) = next {
                     match command {
                         Command::Job { bytes, job, permit } => {
+                            machine.read_clock(); // the turn may have begun before the job was sent
                             machine.reserve(bytes);
                             job(&mut machine);
                             drop(permit);
