@@ -344,6 +344,7 @@ mod tests {
         for key in KEYS {
             (key.set)(&mut copy, &(key.get)(&defaults)).unwrap_or_else(|error| panic!("{}: {error}", key.path));
         }
+        assert_eq!(copy.shutdown.chosen_notice.take(), Some(defaults.shutdown.notice()), "it is chosen now");
         assert_eq!(copy, defaults);
         assert!(defaults.conflicts().is_empty());
     }
