@@ -3,7 +3,8 @@
 //!
 //! `cargo test --release -p centaur-store --test many_scheduled -- --ignored --nocapture`
 //!
-//! `CENTAUR_SCHEDULED_MILLIONS` says how many, `CENTAUR_PLAIN_MILLIONS` how many others each figure is of.
+//! `CENTAUR_SCHEDULED_MILLIONS` says how many, `CENTAUR_PLAIN_MILLIONS` how many others each figure is of. With
+//! `CENTAUR_SCHEDULED_CONTROL=1` none is scheduled: what the same log of plain messages costs.
 
 mod harness;
 
@@ -112,7 +113,11 @@ async fn millions_wait_at_no_cost_to_those_who_send() {
 
     send(&client, "warming up", plain / 4, |_| 0).await;
     send(&client, "plain", plain, |_| 0).await;
-    let due_ms = |number: u64| START_MS + 1 + number.wrapping_mul(0x9E37_79B9_7F4A_7C15) % HOUR_MS;
+    let is_control = setting("CENTAUR_SCHEDULED_CONTROL", 0) > 0;
+    let due_ms = move |number: u64| match is_control {
+        true => 0,
+        false => START_MS + 1 + number.wrapping_mul(0x9E37_79B9_7F4A_7C15) % HOUR_MS,
+    };
     send(&client, "scheduled", count, due_ms).await;
     // The first of these share the processor with the runs of the last segments, written behind them.
     send(&client, "plain right after", plain, |_| 0).await;
