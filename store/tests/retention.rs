@@ -13,7 +13,7 @@ use centaur_apis::store::{
     PutTopicRequest, QueueState, RecallRequest,
 };
 use centaur_store::{Config, Flush, Store};
-use harness::{Client, Hands, Medium, START_MS, UNLIMITED, create_topic, message, pop, send};
+use harness::{Client, Hands, Medium, START_MS, UNLIMITED, ack, create_topic, message, pop, send};
 use tempfile::TempDir;
 
 const TOPIC: &str = "orders";
@@ -279,5 +279,38 @@ async fn a_damaged_block_does_not_keep_a_segment_of_which_nothing_is_needed() {
     bytes[8192] ^= 1;
     fs::write(&first, bytes).expect("written");
     bench.pass(3 * HOUR_MS).await;
+    bench.pass_until(async |bench| !bench.all_files().iter().any(|file| file.file_stem() == first.file_stem())).await;
+}
+
+#[tokio::test]
+async fn one_that_waits_for_long_keeps_little_of_what_came_after_it() {
+    let mut bench = Bench::new(Config { retention_ms: HOUR_MS, ..Config::default() }).await;
+    let far = NewMessage { due_ms: START_MS + 30 * HOUR_MS, ..message(TOPIC, "far", None, &[], b"far".to_vec()) };
+    send(&mut bench.client, TOPIC, 0, far).await.expect("sent");
+    while bench.files("seg").len() < 5 {
+        bench.send(FILLER, 1_000, 10).await;
+    }
+    let index_bytes = |bench: &Bench| -> u64 {
+        let files = bench.files("idx").into_iter().map(|path| fs::metadata(path).expect("there").len());
+        files.sum()
+    };
+    assert!(index_bytes(&bench) > 500_000, "{}", index_bytes(&bench));
+    let first = bench.files("seg")[0].clone();
+    bench.fill(1).await;
+    bench.pass(3 * HOUR_MS).await;
+    bench.pass_until(async |bench| bench.files("thin").len() >= 4 && index_bytes(bench) < 150_000).await;
+    bench.send(TOPIC, 1, 10).await;
+    let unfinished = first.with_extension("idx.tmp");
+    fs::write(&unfinished, b"half").expect("written");
+    bench.reopen().await;
+    assert!(!unfinished.exists() && index_bytes(&bench) < 150_000, "{}", index_bytes(&bench));
+    bench.pass(27 * HOUR_MS).await;
+    bench.pass_until(async |bench| bench.queue(TOPIC).await.end == 2).await;
+    let came = pop(&mut bench.client, GROUP, TOPIC, 32).await.expect("answered");
+    assert_eq!(came.last().map(|delivery| delivery.body.as_ref()), Some(&b"far"[..]));
+    for delivery in came {
+        ack(&mut bench.client, GROUP, TOPIC, &delivery.handle).await.expect("acknowledged");
+    }
+    bench.pass(2 * HOUR_MS).await;
     bench.pass_until(async |bench| !bench.all_files().iter().any(|file| file.file_stem() == first.file_stem())).await;
 }

@@ -17,6 +17,7 @@ use centaur_apis::units::Lsn;
 use super::{
     Command, Machine,
     needed::{Needed, NeededError, References, add_events},
+    start::rebuild,
 };
 use crate::{
     log::{self, SegmentInfo, Thinning},
@@ -33,6 +34,7 @@ enum Work {
     Seal(Sealed),
     Find(log::Reader, References),
     Thin(log::Reader, SegmentInfo, Thinning),
+    Reindex(log::Reader, SegmentInfo),
 }
 
 struct Sealed {
@@ -68,6 +70,7 @@ impl Housekeeper {
                     }
                     Work::Find(reader, references) => find_needed(&dir, &reader, references, &commands),
                     Work::Thin(reader, segment, thinning) => thin(&reader, &segment, thinning, &commands),
+                    Work::Reindex(reader, segment) => reindex(&dir, &reader, &segment, &commands),
                 }
             }
         };
@@ -99,6 +102,13 @@ impl Housekeeper {
         let base = thinning.base;
         if self.work.as_ref().is_none_or(|work| work.send(Work::Thin(reader, segment, thinning)).is_err()) {
             tracing::error!(base_lsn = base.0, "background thread is gone; the segment stays as it is");
+        }
+    }
+
+    /// Has the index run of a segment that was thinned made again from what is left; the machine is told.
+    pub fn reindex(&self, reader: log::Reader, segment: SegmentInfo) {
+        if self.work.as_ref().is_none_or(|work| work.send(Work::Reindex(reader, segment)).is_err()) {
+            tracing::error!(base_lsn = segment.base.0, "background thread is gone; the index run stays as it is");
         }
     }
 
@@ -178,6 +188,16 @@ fn thin(reader: &log::Reader, segment: &SegmentInfo, mut thinning: Thinning, com
         }
     };
     let job = Box::new(move |machine: &mut Machine| machine.adopt_thinned(base, thinned.as_ref()));
+    // A full queue only delays it: the thread is alive, or everything ends anyway.
+    let _ = commands.send(Command::Job { bytes: 0, job, permit: None });
+}
+
+fn reindex(dir: &Path, reader: &log::Reader, segment: &SegmentInfo, commands: &mpsc::SyncSender<Command>) {
+    let path = run_path(dir, segment.base);
+    let run = rebuild(&path, reader, segment).inspect_err(|error| {
+        tracing::error!(path = %path.display(), %error, "index run cannot be made smaller; it stays as it is");
+    });
+    let job = Box::new(move |machine: &mut Machine| machine.adopt_smaller(run.ok()));
     // A full queue only delays it: the thread is alive, or everything ends anyway.
     let _ = commands.send(Command::Job { bytes: 0, job, permit: None });
 }

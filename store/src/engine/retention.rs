@@ -13,7 +13,7 @@ use super::{Machine, consume::Lease, needed::Needed, origin::Cause};
 use crate::{
     log::{self, DiskStage, Failure, SegmentInfo, Thinned, Thinning},
     metrics,
-    state::index::{QueueKey, RunError, Stretch},
+    state::index::{QueueKey, Run, RunError, Stretch},
 };
 
 /// How often retention is looked at.
@@ -376,18 +376,35 @@ impl Machine {
         }
     }
 
-    /// Takes over what the background made of a segment; none when it could not.
+    /// Takes over what the background made of a segment, none when it could not, and has its index run
+    /// made again: most of what that has is gone.
     pub(super) fn adopt_thinned(&mut self, base: Lsn, thinned: Option<&Thinned>) {
         self.retention.busy_with = None;
         let Some(thinned) = thinned else { return };
+        self.retention.due_ms = self.now_ms; // another one may be waiting
         match self.log.adopt_thinned(thinned) {
             Ok(()) => metrics::segment_thinned(),
             Err(Failure::Removal { path, error }) => {
                 tracing::warn!(path = %path.display(), %error, "file of a thinned segment stays until the next start");
             }
-            Err(failure) => tracing::error!(base_lsn = base.0, error = %failure, "thinned segment cannot be used"),
+            Err(failure) => {
+                tracing::error!(base_lsn = base.0, error = %failure, "thinned segment cannot be used");
+                return;
+            }
         }
+        if let Some(segment) = self.log.segments().into_iter().find(|segment| segment.base == base) {
+            self.retention.busy_with = Some(base);
+            self.housekeeper.reindex(self.reader.clone(), segment);
+        }
+    }
+
+    /// Takes over the index run that was made again for a thinned segment; none when it could not be.
+    pub(super) fn adopt_smaller(&mut self, run: Option<Run>) {
+        self.retention.busy_with = None;
         self.retention.due_ms = self.now_ms; // another one may be waiting
+        if let Some(run) = run {
+            self.state.index.replace(run);
+        }
     }
 
     /// Moves messages to the dead-letter topics that are in no queue any more and that their groups

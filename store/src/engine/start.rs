@@ -4,6 +4,7 @@
 use std::{
     io,
     ops::Range,
+    path::Path,
     sync::{Arc, mpsc},
     thread::JoinHandle,
     time::Instant,
@@ -189,12 +190,17 @@ fn open_or_rebuild(config: &Config, reader: &Reader, segment: &SegmentInfo) -> R
         Ok(_) => tracing::warn!(path = %path.display(), "index run belongs to another segment and is made again"),
         Err(error) => tracing::warn!(path = %path.display(), %error, "index run is made again from its segment"),
     }
-    let mut open = if segment.thinned { Open::of_thinned() } else { Open::default() };
+    rebuild(&path, reader, segment).map(Some)
+}
+
+/// Makes the index run of a sealed segment from its records; of a thinned one from those that are left.
+pub(super) fn rebuild(path: &Path, reader: &Reader, segment: &SegmentInfo) -> Result<Run, OpenError> {
+    let mut open = if segment.thinned { Open::of_thinned(segment.last_store_ms) } else { Open::default() };
     each_record(reader, segment, segment.base..segment.end, &mut |lsn, length, record| {
         open.push_record(lsn, length, record);
     })?;
-    open.write(&path, segment.base, segment.end)?;
-    Ok(Some(Run::open(&path)?))
+    open.write(path, segment.base, segment.end)?;
+    Ok(Run::open(path)?)
 }
 
 /// Indexes what the snapshot knows of the open segment: one that was sealed, and is open again

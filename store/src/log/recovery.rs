@@ -136,8 +136,8 @@ impl Recoverer<'_> {
         self.home.io.sync_dir(&self.home.dir).context("sync", &self.home.dir)
     }
 
-    /// Removes the form of a segment that does not count where a crash left both, and what was left
-    /// of a thinned one that was being written.
+    /// Removes the form of a segment that does not count where a crash left both, and files that were
+    /// being written: thinned ones and index runs.
     fn remove_leftovers(&self, found: &Survey) -> Result<(), OpenError> {
         let log_dir = self.home.dir.join("log");
         let names = self.home.io.list(&log_dir).context("list", &log_dir)?;
@@ -147,6 +147,7 @@ impl Recoverer<'_> {
                 found_at.is_ok_and(|i| found.segments[i].part.is_thinned() == is_thinned)
             };
             name.ends_with(thin::UNFINISHED)
+                || name.ends_with(segment::RUN_UNFINISHED)
                 || segment::base_of(name, segment::SUFFIX).is_some_and(|base| has_part(base, true))
                 || segment::base_of(name, thin::SUFFIX).is_some_and(|base| has_part(base, false))
         };
@@ -157,7 +158,7 @@ impl Recoverer<'_> {
         // The name of the form that counts may not be durable yet.
         self.home.io.sync_dir(&log_dir).context("sync", &log_dir)?;
         for name in leftovers {
-            tracing::info!(name, "leftover of an interrupted thinning is removed");
+            tracing::info!(name, "file that a crash left unfinished, or of no use, is removed");
             remove_if_there(&*self.home.io, &log_dir.join(name))?;
         }
         self.home.io.sync_dir(&log_dir).context("sync", &log_dir)

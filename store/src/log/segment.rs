@@ -177,6 +177,9 @@ pub(super) fn path(dir: &Path, base: Lsn) -> PathBuf {
     dir.join("log").join(format!("{:020}{SUFFIX}", base.0))
 }
 
+/// Ending of an index run that is being written.
+pub(super) const RUN_UNFINISHED: &str = ".idx.tmp";
+
 /// The index run that belongs to a segment; written by others, removed with it.
 pub(super) fn run_path(dir: &Path, base: Lsn) -> PathBuf {
     dir.join("log").join(format!("{:020}.idx", base.0))

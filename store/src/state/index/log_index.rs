@@ -219,6 +219,35 @@ impl Index {
         }
     }
 
+    /// Takes the run of a segment that was made again after it was thinned, in place of the one it has.
+    /// What it lacks is gone.
+    pub fn replace(&mut self, mut run: Run) {
+        let Ok(at) = self.runs.binary_search_by_key(&run.base(), Run::base) else { return };
+        let part = self.part(at);
+        let left: HashMap<QueueKey, Row> =
+            run.take_directory().into_iter().map(|row| (row.stretch.queue, row)).collect();
+        let is_part = |row: &Row| {
+            let known = self.queues.get(&row.stretch.queue).and_then(|known| known.offsets_in(part));
+            known.is_some_and(|(_, had)| had.start <= row.stretch.first && row.stretch.end() <= had.end)
+        };
+        if !left.values().all(is_part) {
+            tracing::error!(
+                base_lsn = run.base().0,
+                "index run that was made again has more than the one before, which stays"
+            );
+            return;
+        }
+        for Stretch { queue, .. } in self.stretches_in(run.base()) {
+            let Some(known) = self.queues.get_mut(&queue) else { continue };
+            known.replace(part, left.get(&queue));
+            if known.pieces.is_empty() {
+                self.queues.remove(&queue);
+            }
+        }
+        run.set_cache(&self.cache);
+        self.runs[at] = run;
+    }
+
     /// What the sealed segment that begins at `base` has of each queue; without times when its run
     /// cannot be read.
     pub fn stretches_in(&self, base: Lsn) -> Vec<Stretch> {
@@ -229,7 +258,7 @@ impl Index {
         self.runs[at].stretches().unwrap_or_else(|error| {
             // The directory was sound when it was opened, so all it said is in memory, if scattered.
             tracing::warn!(%error, "queues of a segment are looked for in memory");
-            let part = self.oldest + u32::try_from(at).expect("a log has fewer than 2^32 segments");
+            let part = self.part(at);
             self.queues.iter().filter_map(|(queue, known)| known.stretch_in(*queue, part)).collect()
         })
     }
@@ -288,7 +317,7 @@ impl Index {
     }
 
     fn append(&mut self, mut run: Run) {
-        let part = self.oldest + u32::try_from(self.runs.len()).expect("a log has fewer than 2^32 segments");
+        let part = self.part(self.runs.len());
         for Row { stretch, position } in run.take_directory() {
             let known = self.queues.entry(stretch.queue).or_default();
             known.append(Piece { first: stretch.first, part, position }, stretch.end());
@@ -300,11 +329,15 @@ impl Index {
     /// Forgets a queue's pieces in runs that are gone.
     fn trim(&mut self, key: QueueKey) {
         let Some(known) = self.queues.get_mut(&key) else { return };
-        let gone = known.pieces.iter().take_while(|piece| piece.part < self.oldest || piece.part == NO_PART).count();
-        known.pieces.drain(..gone);
+        known.trim(|piece| piece.part < self.oldest || piece.part == NO_PART);
         if known.pieces.is_empty() {
             self.queues.remove(&key);
         }
+    }
+
+    /// The number of the run at a position.
+    fn part(&self, at: usize) -> u32 {
+        self.oldest + u32::try_from(at).expect("a log has fewer than 2^32 segments")
     }
 
     fn run(&self, part: u32) -> Option<&Run> {
@@ -345,6 +378,30 @@ impl Queue {
         self.end = end;
     }
 
+    /// Has what is left of a run's messages, none if nothing is, instead of all of them.
+    fn replace(&mut self, part: u32, left: Option<&Row>) {
+        let Some((at, Range { start: first, end })) = self.offsets_in(part) else { return };
+        let gap = |first| Piece { first, part: NO_PART, position: 0 };
+        match left {
+            Some(Row { stretch, position }) => {
+                let piece = Piece { first: stretch.first, part, position: *position };
+                let before = (first < stretch.first).then(|| gap(first));
+                let behind = (stretch.end() < end).then(|| gap(stretch.end()));
+                self.pieces.splice(at..=at, before.into_iter().chain([piece]).chain(behind));
+            }
+            None => self.pieces[at] = gap(first),
+        }
+        self.pieces.dedup_by(|next, piece| next.part == NO_PART && piece.part == NO_PART);
+        self.end = self.pieces.pop_if(|last| last.part == NO_PART).map_or(self.end, |gap| gap.first);
+        self.trim(|piece| piece.part == NO_PART);
+    }
+
+    /// Forgets the first pieces as long as they are gone.
+    fn trim(&mut self, is_gone: impl Fn(&Piece) -> bool) {
+        let gone = self.pieces.iter().take_while(|piece| is_gone(piece)).count();
+        self.pieces.drain(..gone);
+    }
+
     /// The piece that has `offset` if any has; the first one when it is earlier.
     fn piece_of(&self, offset: u64) -> usize {
         self.pieces.partition_point(|piece| piece.first <= offset).saturating_sub(1)
@@ -354,12 +411,17 @@ impl Queue {
         self.pieces.get(piece + 1).map_or(self.end, |next| next.first)
     }
 
-    /// The queue's messages in one part.
-    fn stretch_in(&self, queue: QueueKey, part: u32) -> Option<Stretch> {
+    /// The queue's piece in one run, and its offsets.
+    fn offsets_in(&self, part: u32) -> Option<(usize, Range<u64>)> {
         let piece = self.pieces.iter().position(|piece| piece.part == part)?;
-        let first = self.pieces[piece].first;
-        let count = u32::try_from(self.end_of(piece) - first).ok()?;
-        Some(Stretch { queue, first, count, first_ms: 0, last_ms: 0 })
+        Some((piece, self.pieces[piece].first..self.end_of(piece)))
+    }
+
+    /// The queue's messages in one run.
+    fn stretch_in(&self, queue: QueueKey, part: u32) -> Option<Stretch> {
+        let (_, offsets) = self.offsets_in(part)?;
+        let count = u32::try_from(offsets.end - offsets.start).ok()?;
+        Some(Stretch { queue, first: offsets.start, count, first_ms: 0, last_ms: 0 })
     }
 }
 

@@ -7,7 +7,10 @@ use std::{
     io,
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use centaur_apis::units::Lsn;
@@ -42,7 +45,8 @@ pub(super) struct PageFile {
     file: File,
     pages: u64,
     base: Lsn,
-    cache: Option<Arc<Cache>>,
+    /// The cache and the number that it knows this file by.
+    cache: Option<(Arc<Cache>, u64)>,
 }
 
 impl PageFile {
@@ -75,17 +79,17 @@ impl PageFile {
 
     /// From now on pages are looked for in `cache` first.
     pub(super) fn set_cache(&mut self, cache: &Arc<Cache>) {
-        self.cache = Some(Arc::clone(cache));
+        self.cache = Some((Arc::clone(cache), cache.files.fetch_add(1, Ordering::Relaxed)));
     }
 
     /// One page, verified.
     pub(super) fn page(&self, number: u32) -> Result<Page, RunError> {
-        let Some(cache) = &self.cache else { return self.read(number) };
-        if let Some(page) = cache.get((self.base, number)) {
+        let Some((cache, file)) = &self.cache else { return self.read(number) };
+        if let Some(page) = cache.get((*file, number)) {
             return Ok(page);
         }
         let page = self.read(number)?;
-        cache.put((self.base, number), &page);
+        cache.put((*file, number), &page);
         Ok(page)
     }
 
@@ -121,12 +125,15 @@ impl PageFile {
     }
 }
 
-/// A page of the run whose segment begins there.
-type PageKey = (Lsn, u32);
+/// A page of a file. Files are numbered as they come: the run of a segment may be made again.
+type PageKey = (u64, u32);
 
 /// Recently read pages. One that was not asked for since the hand passed it last makes room.
 #[derive(Default)]
-pub(super) struct Cache(Mutex<Slots>);
+pub(super) struct Cache {
+    files: AtomicU64,
+    slots: Mutex<Slots>,
+}
 
 #[derive(Default)]
 struct Slots {
@@ -143,7 +150,7 @@ struct Slot {
 
 impl Cache {
     fn get(&self, key: PageKey) -> Option<Page> {
-        let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         let place = *slots.places.get(&key)?;
         let slot = slots.slots.get_mut(place)?;
         slot.used = true;
@@ -151,7 +158,11 @@ impl Cache {
     }
 
     fn put(&self, key: PageKey, page: &Page) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).put(Slot { key, page: Arc::clone(page), used: false });
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner).put(Slot {
+            key,
+            page: Arc::clone(page),
+            used: false,
+        });
     }
 }
 
@@ -183,10 +194,10 @@ mod tests {
         let cache = Cache::default();
         let page: Page = Arc::from([0u8].as_slice());
         for number in 0..10_000 {
-            cache.put((Lsn(7), number), &page);
-            assert!(cache.get((Lsn(7), 0)).is_some(), "page 0 is used all the time, {number}");
+            cache.put((7, number), &page);
+            assert!(cache.get((7, 0)).is_some(), "page 0 is used all the time, {number}");
         }
-        let slots = cache.0.lock().expect("not poisoned");
+        let slots = cache.slots.lock().expect("not poisoned");
         assert_eq!((slots.slots.len(), slots.places.len()), (CACHED_PAGES_MAX, CACHED_PAGES_MAX));
     }
 }

@@ -114,6 +114,26 @@ impl Pair {
         self.index.remove_oldest(base);
     }
 
+    /// Has the run of some segment made again with about one in `out_of` of its messages.
+    fn thin(&mut self, which: usize, out_of: u64) {
+        let count = self.model.segments.len();
+        let (base, kept) = &mut self.model.segments[which % count];
+        if !self.index.has_run(*base) {
+            return;
+        }
+        let run = Run::open(&self.dir.path().join(format!("{:020}.idx", base.0))).expect("opened");
+        kept.retain(|known| known.offset % out_of == out_of / 2);
+        let mut open = Open::of_thinned(run.last_ms());
+        for known in &*kept {
+            open.push(known.queue, known.offset, known.entry, &known.hashes);
+        }
+        let base = *base;
+        open.write(&self.path(base), base, run.end()).expect("written");
+        let smaller = Run::open(&self.path(base)).expect("opened");
+        assert_eq!(smaller.last_ms(), run.last_ms());
+        self.index.replace(smaller);
+    }
+
     fn path(&self, base: Lsn) -> PathBuf {
         self.dir.path().join(format!("{:020}.idx", base.0))
     }
@@ -185,6 +205,8 @@ enum Step {
     Seal,
     Adopt(usize),
     Remove,
+    Thin { which: usize, out_of: u64 },
+    Check,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -194,6 +216,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Seal),
         2 => (0..8usize).prop_map(Step::Adopt),
         1 => Just(Step::Remove),
+        1 => (0..8usize, 1..9u64).prop_map(|(which, out_of)| Step::Thin { which, out_of }),
+        1 => Just(Step::Check),
     ]
 }
 
@@ -209,6 +233,8 @@ proptest! {
                 Step::Seal => pair.seal(),
                 Step::Adopt(which) => pair.adopt(which),
                 Step::Remove => pair.remove(),
+                Step::Thin { which, out_of } => pair.thin(which, out_of),
+                Step::Check => pair.check(),
             }
         }
         pair.check();
@@ -459,7 +485,7 @@ fn thinned(out_of: u64) -> Pair {
     }
     let mut kept = pair.model.segments.remove(0).1;
     kept.retain(|known| known.entry.lsn.0.is_multiple_of(out_of));
-    let mut open = Open::of_thinned();
+    let mut open = Open::of_thinned(pair.model.now_ms);
     for known in &kept {
         open.push(known.queue, known.offset, known.entry, &known.hashes);
     }
@@ -499,4 +525,42 @@ fn what_is_gone_from_a_thinned_segment_is_passed_over() {
         pair.remove();
         pair.check();
     }
+}
+
+#[test]
+fn a_run_that_was_made_again_is_read_and_not_the_one_before() {
+    for out_of in [2, 40, 5_000] {
+        let mut pair = Pair::new();
+        for segment in 0..3 {
+            fill(&mut pair, 1_200);
+            pair.seal();
+            pair.adopt(segment);
+        }
+        pair.check();
+        for segment in [1, 0, 2] {
+            pair.thin(segment, out_of);
+            pair.check();
+            fill(&mut pair, 100);
+        }
+        pair.thin(1, out_of * 10);
+        pair.check();
+        while pair.model.segments.len() > 1 {
+            pair.remove();
+            pair.check();
+        }
+        assert_eq!(pair.index.queues_held(), (0, 0));
+    }
+}
+
+#[test]
+fn a_run_with_more_than_the_one_before_is_refused() {
+    let mut pair = Pair::new();
+    fill(&mut pair, 300);
+    pair.seal();
+    let (base, end, open) = pair.sealed[0].clone();
+    pair.adopt(0);
+    pair.thin(0, 7);
+    open.write(&pair.path(base), base, end).expect("written");
+    pair.index.replace(Run::open(&pair.path(base)).expect("opened"));
+    pair.check();
 }

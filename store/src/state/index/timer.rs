@@ -129,6 +129,8 @@ pub struct TimerScan {
 /// A place in a run: behind `before`, the timer before `position`, and at `next`, the one there.
 #[derive(Clone, Copy, Debug)]
 struct Cursor {
+    /// How many timers the run has. Made again it has some of them, and if as many, the same.
+    of: u32,
     position: u32,
     before: Option<TimerPlace>,
     next: Option<Timer>,
@@ -159,7 +161,7 @@ impl Cursor {
 
     fn behind(run: &Run, before: Option<TimerPlace>, position: u32) -> Result<Self, RunError> {
         let next = (position < run.timers()).then(|| run.timer(position)).transpose()?;
-        Ok(Self { position, before, next })
+        Ok(Self { of: run.timers(), position, before, next })
     }
 
     fn is_behind(&self, place: TimerPlace) -> bool {
@@ -277,7 +279,8 @@ impl Index {
         let mut rests: Vec<Rest<'_>> =
             self.in_memory().map(|open| Rest::Memory(open.timers_after(after).peekable())).collect();
         for run in self.runs().filter(|run| run.timers() > 0 && run.last_due_ms() >= after.due_ms) {
-            let known = scan.runs.get(&run.base()).filter(|cursor| cursor.is_behind(after));
+            let known = scan.runs.get(&run.base());
+            let known = known.filter(|cursor| cursor.of == run.timers() && cursor.is_behind(after));
             let cursor = match known {
                 Some(cursor) => *cursor,
                 None => Cursor::at(run, run.timer_after(after)?)?,

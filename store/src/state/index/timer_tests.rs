@@ -42,30 +42,46 @@ impl Pair {
     fn schedule(&mut self, due_ms: u64) {
         let (lsn, number) = (self.next, u32::try_from(self.next.0 % 5).expect("small"));
         self.next = lsn.plus(96);
-        let message = Message {
-            topic: 1 + number,
-            queue: number / 2,
-            place: Place::Scheduled(due_ms),
-            stored_ms: 1_000,
-            ttl_ms: u64::from(number % 2),
+        let message = Scheduled {
+            length: 88 + number,
+            queue: QueueKey { topic: 1 + number, queue: number / 2 },
+            has_ttl: number % 2 == 1,
             tag_hash: lsn.0 * 3,
             group_hash: lsn.0 * 7,
-            key_hashes: vec![lsn.0],
-            head: Bytes::new(),
-            properties: Bytes::new(),
-            body: Bytes::new(),
         };
-        self.index.push_message(lsn, 88 + number, &message);
-        let timer = Timer { place: TimerPlace { due_ms, lsn }, message: Scheduled::new(88 + number, &message) };
+        let timer = Timer { place: TimerPlace { due_ms, lsn }, message };
+        self.index.push_message(lsn, message.length, &stored(&timer));
         self.open().timers.push(timer);
+    }
+
+    /// Has the run of some segment made again with about one in `out_of` of its scheduled messages.
+    fn thin(&mut self, which: usize, out_of: u64) {
+        let count = self.segments.len();
+        let segment = &mut self.segments[which % count];
+        let base = segment.base;
+        if !self.index.has_run(base) {
+            return;
+        }
+        segment.timers.retain(|timer| timer.place.lsn.0 / 96 % out_of == 0);
+        let mut open = Open::of_thinned(1_000);
+        segment
+            .timers
+            .iter()
+            .for_each(|timer| open.push_message(timer.place.lsn, timer.message.length, &stored(timer)));
+        for Foreign { lsn, offset, .. } in &segment.foreign {
+            open.push_released(&release(*lsn, *offset), 1_000);
+        }
+        segment.recalled.iter().for_each(|place| open.push_recalled(*place, base));
+        let end = Run::open(&self.path(base)).expect("opened").end();
+        open.write(&self.path(base), base, end).expect("written");
+        self.index.replace(Run::open(&self.path(base)).expect("opened"));
     }
 
     /// Gives some message that was stored before its place in a queue.
     fn release(&mut self, of: u64) {
         let (lsn, offset) = (Lsn(of % self.next.0 / 8 * 8), self.released);
-        let released = Released { lsn: lsn.0, length: 80, topic: 9, queue: 1, offset, ..Released::default() };
         self.released += 1;
-        self.index.push_released(&released, 1_000);
+        self.index.push_released(&release(lsn, offset), 1_000);
         let queue = QueueKey { topic: 9, queue: 1 };
         assert_eq!(self.index.get(queue, offset).expect("sound").map(|entry| entry.lsn), Some(lsn));
         if lsn < self.open().base {
@@ -167,6 +183,27 @@ impl Pair {
     }
 }
 
+/// The record of a scheduled message.
+fn stored(Timer { place, message }: &Timer) -> Message {
+    Message {
+        topic: message.queue.topic,
+        queue: message.queue.queue,
+        place: Place::Scheduled(place.due_ms),
+        stored_ms: 1_000,
+        ttl_ms: u64::from(message.has_ttl),
+        tag_hash: message.tag_hash,
+        group_hash: message.group_hash,
+        key_hashes: vec![place.lsn.0],
+        head: Bytes::new(),
+        properties: Bytes::new(),
+        body: Bytes::new(),
+    }
+}
+
+fn release(lsn: Lsn, offset: u64) -> Released {
+    Released { lsn: lsn.0, length: 80, topic: 9, queue: 1, offset, ..Released::default() }
+}
+
 fn sorted(timers: impl Iterator<Item = Timer>, after: TimerPlace) -> Vec<Timer> {
     let mut timers: Vec<Timer> = timers.filter(|timer| timer.place > after).collect();
     timers.sort_unstable_by_key(|timer| timer.place);
@@ -181,6 +218,7 @@ enum Step {
     Seal,
     Adopt(usize),
     Remove,
+    Thin { which: usize, out_of: u64 },
     Read(usize),
     Back(u64),
 }
@@ -193,6 +231,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => Just(Step::Seal),
         3 => (0..8usize).prop_map(Step::Adopt),
         1 => Just(Step::Remove),
+        1 => (0..8usize, 1..9u64).prop_map(|(which, out_of)| Step::Thin { which, out_of }),
         6 => (0..20usize).prop_map(Step::Read),
         1 => (0..100u64).prop_map(Step::Back),
     ]
@@ -213,6 +252,7 @@ proptest! {
                 Step::Seal => pair.seal(),
                 Step::Adopt(which) => pair.adopt(which),
                 Step::Remove => pair.remove(),
+                Step::Thin { which, out_of } => pair.thin(which, out_of),
                 Step::Read(max) => pair.read(&mut scan, max),
                 Step::Back(due_ms) => scan.set_after(TimerPlace { due_ms, lsn: Lsn(0) }),
             }
@@ -240,6 +280,9 @@ fn what_spans_many_pages_is_found_in_memory_and_in_runs() {
         pair.read(&mut scan, 300);
         pair.check();
     }
+    pair.thin(1, 3);
+    pair.read(&mut scan, 300);
+    pair.check();
     pair.remove();
     pair.read(&mut scan, usize::MAX);
     pair.check();

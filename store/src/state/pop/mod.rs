@@ -311,7 +311,8 @@ impl Pop {
 
     /// Puts a row in place; `hash` is that of its message group if it is new.
     fn put(&mut self, reader: Reader, queue: u32, offset: u64, row: Option<Row>, hash: u64) {
-        let Some(subscription) = self.subscriptions.get_mut(&reader) else { return };
+        let subscription = self.subscriptions.get_mut(&reader);
+        let Some(subscription) = subscription.filter(|one| one.cursors.get(queue).is_some()) else { return };
         let is_lite = subscription.is_lite();
         if let Some(old) = subscription.put(queue, offset, row, hash) {
             self.let_go(reader, is_lite, queue, offset, &old);
