@@ -3,8 +3,9 @@
 //!
 //! `cargo test --release -p centaur-store --test many_scheduled -- --ignored --nocapture`
 //!
-//! `CENTAUR_SCHEDULED_MILLIONS` says how many, `CENTAUR_PLAIN_MILLIONS` how many others each figure is of. With
-//! `CENTAUR_SCHEDULED_CONTROL=1` none is scheduled: what the same log of plain messages costs.
+//! `CENTAUR_SCHEDULED_MILLIONS` says how many, `CENTAUR_PLAIN_MILLIONS` how many others each figure is of. A second
+//! store beside it has as many messages, none of which waits; the two are sent to in turn, `CENTAUR_SCHEDULED_ROUNDS`
+//! times, and compared round by round: what else the machine does meets both.
 
 mod harness;
 
@@ -15,8 +16,9 @@ use std::{
 };
 
 use centaur_apis::store::{AppendRequest, Batch, DescribeTopicRequest, ListScheduledRequest, NewMessage};
-use centaur_store::{Config, Flush};
+use centaur_store::{Config, Flush, Store};
 use harness::{Client, Hands, Medium, START_MS, create_topic, message, setting};
+use tempfile::TempDir;
 
 const TOPIC: &str = "reminders";
 const QUEUES: u32 = 8;
@@ -26,8 +28,8 @@ const BATCH: u64 = 64;
 /// Calls under way at once.
 const SENDERS: u64 = 8;
 
-/// Sends that many, several calls at a time; `due_ms` says when each is due.
-async fn send(client: &Client, name: &str, count: u64, due_ms: impl Fn(u64) -> u64 + Clone + Send + 'static) {
+/// Sends that many, several calls at a time; `due_ms` says when each is due. Returns how many a second.
+async fn send(client: &Client, name: &str, count: u64, due_ms: impl Fn(u64) -> u64 + Clone + Send + 'static) -> f64 {
     let meter = Meter::start();
     let senders = (0..SENDERS).map(|sender| {
         let (mut client, name, due_ms) = (client.clone(), name.to_owned(), due_ms.clone());
@@ -48,7 +50,7 @@ async fn send(client: &Client, name: &str, count: u64, due_ms: impl Fn(u64) -> u
     for sender in senders.collect::<Vec<_>>() {
         sender.await.expect("all were sent");
     }
-    meter.print(name, count);
+    meter.print(name, count)
 }
 
 async fn pending(client: &mut Client) -> u64 {
@@ -74,7 +76,8 @@ impl Meter {
         Self { started: Instant::now(), ticks: ticks() }
     }
 
-    fn print(&self, what: &str, count: u64) {
+    /// Prints what was used for each, and returns how many it were a second.
+    fn print(&self, what: &str, count: u64) -> f64 {
         let rate = count as f64 / self.started.elapsed().as_secs_f64();
         let used = |(thread, ticks): (String, u64)| {
             let before = self.ticks.get(&thread).copied().unwrap_or_default();
@@ -84,6 +87,7 @@ impl Meter {
         let total: f64 = by_thread.iter().map(|(_, cpu)| cpu).sum();
         let parts: Vec<String> = by_thread.iter().map(|(thread, cpu)| format!("{thread} {cpu:.2}")).collect();
         println!("{what}: {rate:.0}/s, {total:.2} CPU s/million ({}); {} MiB", parts.join(", "), memory_mib());
+        rate
     }
 }
 
@@ -105,29 +109,44 @@ fn ticks() -> BTreeMap<String, u64> {
 async fn millions_wait_at_no_cost_to_those_who_send() {
     let count = setting("CENTAUR_SCHEDULED_MILLIONS", 10) * 1_000_000;
     let plain = setting("CENTAUR_PLAIN_MILLIONS", 1) * 1_000_000;
-    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
-    let config = Config { data_dir: dir.path().to_owned(), flush: Flush::Async, ..Config::default() };
+    let rounds = setting("CENTAUR_SCHEDULED_ROUNDS", 11);
     let hands = Hands::default();
-    let (store, mut client) = harness::open(&config, &hands, &Medium::Real).expect("opened");
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    let (store, mut client) = open(&dir, &hands);
     create_topic(&mut client, TOPIC, QUEUES).await.expect("created");
+    let other_dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    let (other_store, mut other) = open(&other_dir, &hands);
+    create_topic(&mut other, TOPIC, QUEUES).await.expect("created");
 
-    send(&client, "warming up", plain / 4, |_| 0).await;
-    send(&client, "plain", plain, |_| 0).await;
-    let is_control = setting("CENTAUR_SCHEDULED_CONTROL", 0) > 0;
-    let due_ms = move |number: u64| match is_control {
-        true => 0,
-        false => START_MS + 1 + number.wrapping_mul(0x9E37_79B9_7F4A_7C15) % HOUR_MS,
-    };
+    let due_ms = |number: u64| START_MS + 1 + number.wrapping_mul(0x9E37_79B9_7F4A_7C15) % HOUR_MS;
+    send(&other, "to the other", count, |_| 0).await;
     send(&client, "scheduled", count, due_ms).await;
     // The first of these share the processor with the runs of the last segments, written behind them.
     send(&client, "plain right after", plain, |_| 0).await;
-    send(&client, "plain while they wait", plain, |_| 0).await;
+    let mut ratios = Vec::new();
+    for round in 0..rounds {
+        let names = [format!("round {round}, beside those that wait"), format!("round {round}, the other")];
+        // Every other round goes backwards.
+        let (beside, alone) = if round % 2 == 0 {
+            let beside = send(&client, &names[0], plain, |_| 0).await;
+            (beside, send(&other, &names[1], plain, |_| 0).await)
+        } else {
+            let alone = send(&other, &names[1], plain, |_| 0).await;
+            (send(&client, &names[0], plain, |_| 0).await, alone)
+        };
+        ratios.push(beside / alone);
+    }
+    ratios.sort_unstable_by(f64::total_cmp);
+    if let [lowest, .., highest] = ratios[..] {
+        println!("beside those that wait: {:.3} of the rate ({lowest:.3} to {highest:.3})", ratios[ratios.len() / 2]);
+    }
+    drop((other, other_store));
 
     drop(client);
     tokio::task::spawn_blocking(|| store.close()).await.expect("joined").expect("closed");
     println!("closed: {} MiB", memory_mib());
     let started = Instant::now();
-    let (store, mut client) = harness::open(&config, &hands, &Medium::Real).expect("opened again");
+    let (store, mut client) = open(&dir, &hands);
     let waiting = pending(&mut client).await;
     println!("start: {:?}; {} MiB with {waiting} waiting", started.elapsed(), memory_mib());
 
@@ -143,6 +162,11 @@ async fn millions_wait_at_no_cost_to_those_who_send() {
     let request = DescribeTopicRequest { name: TOPIC.to_owned() };
     let queues = client.describe_topic(request).await.expect("described").into_inner().queues;
     let stored: u64 = queues.iter().map(|queue| queue.end).sum();
-    assert_eq!(stored, count + 4 * plain + plain / 4, "each came once");
+    assert_eq!(stored, count + (rounds + 2) * plain, "each came once");
     drop(store);
+}
+
+fn open(dir: &TempDir, hands: &Hands) -> (Store, Client) {
+    let config = Config { data_dir: dir.path().to_owned(), flush: Flush::Async, ..Config::default() };
+    harness::open(&config, hands, &Medium::Real).expect("opened")
 }
