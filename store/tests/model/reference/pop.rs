@@ -249,7 +249,9 @@ impl Reference {
             if offsets.len() < rows.len() {
                 closed.insert(key.clone());
             }
-            lines.entry(key).or_default().rows = offsets;
+            if !offsets.is_empty() {
+                lines.entry(key).or_default().rows = offsets;
+            }
         }
         let subscription = &self.subscriptions[reader];
         for (&number, cursor) in &subscription.cursors {
