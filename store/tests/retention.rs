@@ -296,14 +296,28 @@ async fn one_that_waits_for_long_keeps_little_of_what_came_after_it() {
     };
     assert!(index_bytes(&bench) > 500_000, "{}", index_bytes(&bench));
     let first = bench.files("seg")[0].clone();
+    let runs = bench.files("idx").into_iter();
+    let whole: Vec<_> = runs.map(|path| (path.clone(), fs::read(path).expect("read"))).collect();
     bench.fill(1).await;
     bench.pass(3 * HOUR_MS).await;
     bench.pass_until(async |bench| bench.files("thin").len() >= 4 && index_bytes(bench) < 150_000).await;
     bench.send(TOPIC, 1, 10).await;
     let unfinished = first.with_extension("idx.tmp");
     fs::write(&unfinished, b"half").expect("written");
+    let written = |bench: &Bench| -> Vec<_> {
+        let small = bench.files("thin").into_iter().map(|path| path.with_extension("idx"));
+        small.map(|path| fs::metadata(path).and_then(|file| file.modified()).expect("there")).collect()
+    };
+    let before = written(&bench);
     bench.reopen().await;
-    assert!(!unfinished.exists() && index_bytes(&bench) < 150_000, "{}", index_bytes(&bench));
+    assert!(!unfinished.exists(), "half of a file is of no use");
+    assert_eq!(written(&bench), before, "a run that fits its segment is kept");
+    // As if the store had ended before the runs were made again.
+    for (path, run) in &whole {
+        fs::write(path, run).expect("written");
+    }
+    bench.reopen().await;
+    assert!(index_bytes(&bench) < 150_000, "{}", index_bytes(&bench));
     bench.pass(27 * HOUR_MS).await;
     bench.pass_until(async |bench| bench.queue(TOPIC).await.end == 2).await;
     let came = pop(&mut bench.client, GROUP, TOPIC, 32).await.expect("answered");
@@ -313,4 +327,23 @@ async fn one_that_waits_for_long_keeps_little_of_what_came_after_it() {
     }
     bench.pass(2 * HOUR_MS).await;
     bench.pass_until(async |bench| !bench.all_files().iter().any(|file| file.file_stem() == first.file_stem())).await;
+}
+
+#[tokio::test]
+async fn a_message_sent_again_is_known_behind_a_segment_without_messages() {
+    let mut bench = Bench::new(Config { retention_ms: HOUR_MS, ..Config::default() }).await;
+    let once = PutTopicRequest { name: TOPIC.into(), dedupe_ms: Some(HOUR_MS), ..Default::default() };
+    bench.client.put_topic(once).await.expect("set");
+    let known = message(TOPIC, "known", None, &[], b"known".to_vec());
+    send(&mut bench.client, FILLER, 0, message(FILLER, "first", None, &[], vec![1])).await.expect("sent");
+    bench.pass(20 * MINUTE_MS).await;
+    let sealed = bench.files("seg").len();
+    let offset = send(&mut bench.client, TOPIC, 0, known.clone()).await.expect("sent");
+    bench.pass(20 * MINUTE_MS).await;
+    bench.pass_until(async |bench| bench.files("seg").len() > sealed).await;
+    assert_eq!(pop(&mut bench.client, GROUP, TOPIC, 1).await.expect("answered").len(), 1);
+    bench.pass(16 * MINUTE_MS).await;
+    bench.pass_until(async |bench| bench.files("seg").len() > sealed + 1).await;
+    bench.pass_until(async |bench| bench.files("idx").len() > sealed).await;
+    assert_eq!(send(&mut bench.client, TOPIC, 0, known).await, Ok(offset));
 }

@@ -17,7 +17,7 @@ use centaur_apis::units::Lsn;
 use super::{
     Command, Machine,
     needed::{Needed, NeededError, References, add_events},
-    start::rebuild,
+    start::{rebuild, source_of},
 };
 use crate::{
     log::{self, SegmentInfo, Thinning},
@@ -133,7 +133,7 @@ impl Housekeeper {
 /// the next start makes the run from its segment.
 fn write_run(dir: &Path, open: &Open, segment: &SegmentInfo, commands: &mpsc::SyncSender<Command>) -> bool {
     let path = run_path(dir, segment.base);
-    match open.write(&path, segment.base, segment.end).and_then(|()| Run::open(&path)) {
+    match open.write(&path, &source_of(segment)).and_then(|()| Run::open(&path)) {
         Ok(run) => {
             let job = Box::new(move |machine: &mut Machine| machine.adopt(run));
             // A full queue only delays it: the thread is alive, or everything ends anyway.

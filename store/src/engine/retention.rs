@@ -54,7 +54,7 @@ pub(super) struct Retention {
     pub due_ms: u64,
     /// By the base of the segment.
     looks: BTreeMap<Lsn, Look>,
-    /// A segment that is looked at, or thinned, in the background.
+    /// A segment that is looked at, thinned, or indexed again, in the background.
     busy_with: Option<Lsn>,
 }
 

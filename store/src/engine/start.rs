@@ -32,7 +32,7 @@ use crate::{
     metrics,
     state::{
         State,
-        index::{Open, Run, RunError},
+        index::{Open, Run, RunError, Source},
         snapshot_file,
     },
 };
@@ -186,8 +186,10 @@ fn recover(
 fn open_or_rebuild(config: &Config, reader: &Reader, segment: &SegmentInfo) -> Result<Option<Run>, OpenError> {
     let path = run_path(&config.data_dir, segment.base);
     match Run::open(&path) {
-        Ok(run) if (run.base(), run.end()) == (segment.base, segment.end) => return Ok(Some(run)),
-        Ok(_) => tracing::warn!(path = %path.display(), "index run belongs to another segment and is made again"),
+        Ok(run) if is_made_from(run.source(), segment) => return Ok(Some(run)),
+        Ok(_) => {
+            tracing::warn!(path = %path.display(), "index run says something else than its segment and is made again")
+        }
         Err(error) => tracing::warn!(path = %path.display(), %error, "index run is made again from its segment"),
     }
     rebuild(&path, reader, segment).map(Some)
@@ -195,12 +197,23 @@ fn open_or_rebuild(config: &Config, reader: &Reader, segment: &SegmentInfo) -> R
 
 /// Makes the index run of a sealed segment from its records; of a thinned one from those that are left.
 pub(super) fn rebuild(path: &Path, reader: &Reader, segment: &SegmentInfo) -> Result<Run, OpenError> {
-    let mut open = if segment.thinned { Open::of_thinned(segment.last_store_ms) } else { Open::default() };
+    let mut open = if segment.thinned { Open::of_thinned() } else { Open::default() };
     each_record(reader, segment, segment.base..segment.end, &mut |lsn, length, record| {
         open.push_record(lsn, length, record);
     })?;
-    open.write(path, segment.base, segment.end)?;
+    open.write(path, &source_of(segment))?;
     Ok(Run::open(path)?)
+}
+
+/// What the index run of a segment is made from.
+pub(super) fn source_of(segment: &SegmentInfo) -> Source {
+    let thinned_bytes = if segment.thinned { segment.bytes_on_disk } else { 0 };
+    Source { base: segment.base, end: segment.end, last_ms: segment.last_store_ms, thinned_bytes }
+}
+
+fn is_made_from(source: &Source, segment: &SegmentInfo) -> bool {
+    let Source { base, end, thinned_bytes, .. } = source_of(segment);
+    (source.base, source.end, source.thinned_bytes) == (base, end, thinned_bytes)
 }
 
 /// Indexes what the snapshot knows of the open segment: one that was sealed, and is open again

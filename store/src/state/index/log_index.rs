@@ -2,7 +2,8 @@
 //! open one. One thread owns it.
 //!
 //! In memory there is, besides the open segment: for each queue about 60 bytes, and 16 for each
-//! sealed segment in which it has messages; for each run a few hundred; 4 MiB of pages read lately.
+//! sealed segment in which it has messages, for a thinned one up to 48; for each run a few hundred;
+//! 4 MiB of pages read lately.
 //! A queue that nobody writes to costs its rows and nothing else.
 
 use std::{
@@ -227,8 +228,9 @@ impl Index {
         let left: HashMap<QueueKey, Row> =
             run.take_directory().into_iter().map(|row| (row.stretch.queue, row)).collect();
         let is_part = |row: &Row| {
-            let known = self.queues.get(&row.stretch.queue).and_then(|known| known.offsets_in(part));
-            known.is_some_and(|(_, had)| had.start <= row.stretch.first && row.stretch.end() <= had.end)
+            let known = self.queues.get(&row.stretch.queue);
+            let had = known.and_then(|known| known.piece_in(part, row.stretch.first));
+            had.is_some_and(|(_, had)| had.start <= row.stretch.first && row.stretch.end() <= had.end)
         };
         if !left.values().all(is_part) {
             tracing::error!(
@@ -237,9 +239,11 @@ impl Index {
             );
             return;
         }
-        for Stretch { queue, .. } in self.stretches_in(run.base()) {
+        for Stretch { queue, first, .. } in self.stretches_in(run.base()) {
             let Some(known) = self.queues.get_mut(&queue) else { continue };
-            known.replace(part, left.get(&queue));
+            if let Some((at, had)) = known.piece_in(part, first) {
+                known.replace(at, had, left.get(&queue));
+            }
             if known.pieces.is_empty() {
                 self.queues.remove(&queue);
             }
@@ -378,13 +382,13 @@ impl Queue {
         self.end = end;
     }
 
-    /// Has what is left of a run's messages, none if nothing is, instead of all of them.
-    fn replace(&mut self, part: u32, left: Option<&Row>) {
-        let Some((at, Range { start: first, end })) = self.offsets_in(part) else { return };
+    /// Has what is left of the messages of a piece, none if nothing is, instead of all of them.
+    fn replace(&mut self, at: usize, had: Range<u64>, left: Option<&Row>) {
+        let Range { start: first, end } = had;
         let gap = |first| Piece { first, part: NO_PART, position: 0 };
         match left {
             Some(Row { stretch, position }) => {
-                let piece = Piece { first: stretch.first, part, position: *position };
+                let piece = Piece { first: stretch.first, part: self.pieces[at].part, position: *position };
                 let before = (first < stretch.first).then(|| gap(first));
                 let behind = (stretch.end() < end).then(|| gap(stretch.end()));
                 self.pieces.splice(at..=at, before.into_iter().chain([piece]).chain(behind));
@@ -411,17 +415,19 @@ impl Queue {
         self.pieces.get(piece + 1).map_or(self.end, |next| next.first)
     }
 
-    /// The queue's piece in one run, and its offsets.
-    fn offsets_in(&self, part: u32) -> Option<(usize, Range<u64>)> {
-        let piece = self.pieces.iter().position(|piece| piece.part == part)?;
-        Some((piece, self.pieces[piece].first..self.end_of(piece)))
+    /// The piece that has `offset`, if it is in that run, and its offsets.
+    fn piece_in(&self, part: u32, offset: u64) -> Option<(usize, Range<u64>)> {
+        let at = self.piece_of(offset);
+        let piece = self.pieces.get(at).filter(|piece| piece.part == part)?;
+        Some((at, piece.first..self.end_of(at)))
     }
 
     /// The queue's messages in one run.
     fn stretch_in(&self, queue: QueueKey, part: u32) -> Option<Stretch> {
-        let (_, offsets) = self.offsets_in(part)?;
-        let count = u32::try_from(offsets.end - offsets.start).ok()?;
-        Some(Stretch { queue, first: offsets.start, count, first_ms: 0, last_ms: 0 })
+        let piece = self.pieces.iter().position(|piece| piece.part == part)?;
+        let first = self.pieces[piece].first;
+        let count = u32::try_from(self.end_of(piece) - first).ok()?;
+        Some(Stretch { queue, first, count, first_ms: 0, last_ms: 0 })
     }
 }
 

@@ -25,7 +25,7 @@ use centaur_apis::units::Lsn;
 pub use foreign::Foreign;
 pub use log_index::Index;
 pub use open::Open;
-pub use run::{Run, RunError};
+pub use run::{Run, RunError, Source};
 pub use timer::{Scheduled, Timer, TimerPlace, TimerScan};
 
 /// A queue of a topic; sorts by topic, then queue.

@@ -63,9 +63,9 @@ struct Column {
 
 impl Open {
     /// The index of a thinned segment, to be made again: offsets that do not come are gone, and
-    /// look-ups pass them over. `last_ms` is the latest store time that was in it, ms.
-    pub fn of_thinned(last_ms: u64) -> Self {
-        Self { is_thinned: true, last_ms, ..Self::default() }
+    /// look-ups pass them over.
+    pub fn of_thinned() -> Self {
+        Self { is_thinned: true, ..Self::default() }
     }
 
     /// Adds one message. A message that is already there is passed over.

@@ -22,7 +22,7 @@ use super::{
 };
 
 pub(super) const MAGIC: [u8; 8] = *b"CNTRINDX";
-pub(super) const VERSION: u32 = 3;
+pub(super) const VERSION: u32 = 4;
 
 pub(super) const DIRECTORY_ROW_BYTES: usize = 40;
 pub(super) const KEY_BYTES: usize = 16;
@@ -50,13 +50,24 @@ pub enum RunError {
     Version { path: PathBuf, version: u32 },
 }
 
+/// What a run is made from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Where the segment begins.
+    pub base: Lsn,
+    /// Where it ends.
+    pub end: Lsn,
+    /// Store time that nothing in it is later than, ms, whether it has messages or not.
+    pub last_ms: u64,
+    /// Bytes of its file if it is thinned, which tell what is left of it; 0 of a whole segment.
+    pub thinned_bytes: u64,
+}
+
 /// What the first page of a run says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
-    pub(super) base: Lsn,
-    pub(super) end: Lsn,
+    pub(super) source: Source,
     pub(super) origin: Lsn,
-    pub(super) last_ms: u64,
     pub(super) queues: u32,
     pub(super) entries: u32,
     pub(super) keys: u32,
@@ -81,13 +92,14 @@ pub(super) struct Sections {
 
 impl Header {
     pub(super) fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(76);
+        let mut out = Vec::with_capacity(84);
         out.extend(MAGIC);
         out.extend(VERSION.to_le_bytes());
         for number in [self.queues, self.entries, self.keys] {
             out.extend(number.to_le_bytes());
         }
-        for number in [self.base.0, self.end.0, self.origin.0, self.last_ms, self.last_due_ms] {
+        let Source { base, end, last_ms, thinned_bytes } = self.source;
+        for number in [base.0, end.0, self.origin.0, last_ms, self.last_due_ms, thinned_bytes] {
             out.extend(number.to_le_bytes());
         }
         out.extend(self.timers.to_le_bytes());
@@ -108,16 +120,20 @@ impl Header {
             queues: u32_at(page, 12),
             entries: u32_at(page, 16),
             keys: u32_at(page, 20),
-            base: Lsn(u64_at(page, 24)),
-            end: Lsn(u64_at(page, 32)),
+            source: Source {
+                base: Lsn(u64_at(page, 24)),
+                end: Lsn(u64_at(page, 32)),
+                last_ms: u64_at(page, 48),
+                thinned_bytes: u64_at(page, 64),
+            },
             origin: Lsn(u64_at(page, 40)),
-            last_ms: u64_at(page, 48),
             last_due_ms: u64_at(page, 56),
-            timers: u32_at(page, 64),
-            foreign: u32_at(page, 68),
-            recalled: u32_at(page, 72),
+            timers: u32_at(page, 72),
+            foreign: u32_at(page, 76),
+            recalled: u32_at(page, 80),
         };
-        if header.base != file.base() || header.base > header.end || header.sections().recalled.end != file.pages() {
+        let Source { base, end, .. } = header.source;
+        if base != file.base() || base > end || header.sections().recalled.end != file.pages() {
             return Err(file.damaged(0, "header and file do not fit together"));
         }
         Ok(header)
@@ -200,19 +216,24 @@ impl Run {
         Ok(run)
     }
 
+    /// What it was made from.
+    pub fn source(&self) -> &Source {
+        &self.header.source
+    }
+
     /// Where its segment begins.
     pub fn base(&self) -> Lsn {
-        self.header.base
+        self.source().base
     }
 
     /// Where its segment ends.
     pub fn end(&self) -> Lsn {
-        self.header.end
+        self.source().end
     }
 
-    /// The latest store time in it, ms; 0 when empty.
+    /// Store time that nothing in its segment is later than, ms.
     pub fn last_ms(&self) -> u64 {
-        self.header.last_ms
+        self.source().last_ms
     }
 
     /// What it has of each queue, sorted by queue.

@@ -12,25 +12,29 @@ use super::{
     Foreign, Open, RunError, Timer,
     open::Key,
     pages::{self, PAGE_BYTES, PAYLOAD_BYTES},
-    run::{Header, Row, filter_pages, filter_place},
+    run::{Header, Row, Source, filter_pages, filter_place},
 };
 
 /// Keys sorted at a time: what is needed besides the index itself is a few MiB.
 const KEYS_AT_A_TIME: usize = 1 << 18;
 
 impl Open {
-    /// Writes the index of the segment `base..end` to the file `path`, which is there in full and
-    /// on disk, or not at all.
-    pub fn write(&self, path: &Path, base: Lsn, end: Lsn) -> Result<(), RunError> {
-        self.write_file(path, base, end).map_err(|source| RunError::Io { path: path.to_owned(), source })
+    /// Writes the index of a segment to the file `path`, which is there in full and on disk, or not
+    /// at all.
+    pub fn write(&self, path: &Path, source: &Source) -> Result<(), RunError> {
+        let temporary = path.with_extension("idx.tmp");
+        self.write_file(path, &temporary, source).map_err(|source| {
+            // If that fails as well, the next start does it.
+            let _ = fs::remove_file(&temporary);
+            RunError::Io { path: path.to_owned(), source }
+        })
     }
 
-    fn write_file(&self, path: &Path, base: Lsn, end: Lsn) -> io::Result<()> {
-        let temporary = path.with_extension("idx.tmp");
-        let mut out = BufWriter::with_capacity(32 * PAGE_BYTES, File::create(&temporary)?);
-        self.write_pages(base, end, &mut out)?;
+    fn write_file(&self, path: &Path, temporary: &Path, source: &Source) -> io::Result<()> {
+        let mut out = BufWriter::with_capacity(32 * PAGE_BYTES, File::create(temporary)?);
+        self.write_pages(source, &mut out)?;
         out.into_inner()?.sync_all()?;
-        fs::rename(&temporary, path)?;
+        fs::rename(temporary, path)?;
         match path.parent() {
             Some(dir) => File::open(dir)?.sync_all(),
             None => Ok(()),
@@ -38,14 +42,13 @@ impl Open {
     }
 
     /// Writes the bytes of a run.
-    pub(super) fn write_pages(&self, base: Lsn, end: Lsn, out: &mut impl Write) -> io::Result<()> {
+    pub(super) fn write_pages(&self, source: &Source, out: &mut impl Write) -> io::Result<()> {
+        let Source { base, .. } = *source;
         let directory = self.directory();
         let foreign = self.older_than(base);
         let header = Header {
-            base,
-            end,
+            source: Source { last_ms: source.last_ms.max(self.last_ms()), ..*source },
             origin: self.origin(),
-            last_ms: self.last_ms(),
             queues: count_u32(directory.len())?,
             entries: count_u32(usize::try_from(self.count()).unwrap_or(usize::MAX))?,
             keys: count_u32(self.key_count())?,

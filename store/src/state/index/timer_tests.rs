@@ -7,7 +7,7 @@ use centaur_apis::log::Released;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use super::*;
+use super::{tests::whole, *};
 use crate::log::record::{Message, Place};
 
 /// An index beside lists of what is in it, by segment; the last one is open.
@@ -63,7 +63,7 @@ impl Pair {
             return;
         }
         segment.timers.retain(|timer| timer.place.lsn.0 / 96 % out_of == 0);
-        let mut open = Open::of_thinned(1_000);
+        let mut open = Open::of_thinned();
         segment
             .timers
             .iter()
@@ -72,8 +72,8 @@ impl Pair {
             open.push_released(&release(*lsn, *offset), 1_000);
         }
         segment.recalled.iter().for_each(|place| open.push_recalled(*place, base));
-        let end = Run::open(&self.path(base)).expect("opened").end();
-        open.write(&self.path(base), base, end).expect("written");
+        let before = Run::open(&self.path(base)).expect("opened");
+        open.write(&self.path(base), before.source()).expect("written");
         self.index.replace(Run::open(&self.path(base)).expect("opened"));
     }
 
@@ -116,7 +116,7 @@ impl Pair {
             return;
         }
         let (base, end, open) = self.sealed.remove(which % self.sealed.len());
-        open.write(&self.path(base), base, end).expect("written");
+        open.write(&self.path(base), &whole(base, end)).expect("written");
         self.index.adopt(Run::open(&self.path(base)).expect("opened"));
     }
 
@@ -297,7 +297,7 @@ fn messages_that_wait_are_written_the_same_in_any_order() {
         pair.seal();
         let (base, end, open) = pair.sealed.remove(0);
         let mut bytes = Vec::new();
-        open.write_pages(base, end, &mut bytes).expect("written");
+        open.write_pages(&whole(base, end), &mut bytes).expect("written");
         bytes
     };
     let dues: Vec<u64> = (0..700).map(|number| 1 + number * 31 % 97).collect();

@@ -28,7 +28,10 @@ impl Driver {
         }
         let outcome = self.client.pop(pop_request(&ask, 0)).await.map(|answer| answer.into_inner().deliveries);
         match outcome {
-            Ok(deliveries) => self.take_over(&ask, deliveries).await,
+            Ok(deliveries) => {
+                self.see_what_went_before(&ask.reader, &deliveries).await;
+                self.take_over(&ask, deliveries).await;
+            }
             Err(status) => {
                 assert_eq!(reason(&status), Reason::TopicNotFound, "{status}");
                 assert!(!self.model.topics.contains_key(&ask.reader.1));

@@ -221,6 +221,7 @@ impl Driver {
                 Statement { group: group.to_owned(), client: ask.client.clone(), said: Said::All(u64::MAX), names };
             self.sync_lite(all).await;
             loop {
+                self.catch_up().await;
                 let known = self.issued.len();
                 self.pop_lite(ask.clone()).await;
                 if self.issued.len() == known {

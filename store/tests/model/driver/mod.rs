@@ -10,7 +10,7 @@ mod produce;
 use std::{collections::BTreeMap, time::Duration};
 
 use centaur_apis::store::{
-    DescribeGroupRequest, DescribeGroupResponse, DescribeRequest, DescribeResponse, DescribeTopicRequest,
+    Delivery, DescribeGroupRequest, DescribeGroupResponse, DescribeRequest, DescribeResponse, DescribeTopicRequest,
     DescribeTopicResponse, Error, QueueProgress, TouchRequest,
 };
 use centaur_store::{
@@ -184,10 +184,28 @@ impl Driver {
     }
 
     /// Learns what retention took by now, which it does in turns of its own.
-    async fn catch_up(&mut self) {
+    pub(super) async fn catch_up(&mut self) {
         if self.has_retention() {
             self.look_up().await;
             self.learn_starts().await;
+        }
+    }
+
+    /// Learns what retention took just before a poll was answered. Where the answer has messages that
+    /// are gone by now, retention came after it, and is learnt of later.
+    pub(super) async fn see_what_went_before(&mut self, reader: &Reader, answer: &[Delivery]) {
+        if !self.has_retention() {
+            return;
+        }
+        let described = self.describe_topic(&reader.1).await.expect("it was polled");
+        let start =
+            |number: u32| described.queues.iter().find(|queue| queue.queue == number).map_or(0, |queue| queue.start);
+        let is_fresh = |one: &&Delivery| !self.model.has_had(reader, one.queue, one.offset);
+        if answer.iter().filter(is_fresh).all(|one| one.offset >= start(one.queue)) {
+            for queue in &described.queues {
+                self.check_start(&reader.1, queue.queue, queue.start);
+                self.model.retire(&reader.1, queue.queue, queue.start);
+            }
         }
     }
 
@@ -203,6 +221,7 @@ impl Driver {
                 let ask =
                     Ask { messages: 256, attempt: String::new(), tags: None, bytes: UNLIMITED, ..self.ask_for(reader) };
                 loop {
+                    self.catch_up().await;
                     let known = self.issued.len();
                     self.pop(ask.clone()).await;
                     if self.issued.len() == known {

@@ -296,6 +296,12 @@ impl Reference {
         cursors.flat_map(|(queue, cursor)| cursor.rows.iter().map(move |(offset, row)| (*queue, *offset, row)))
     }
 
+    /// Whether a group had a message, or passed over it, and is not done with it.
+    pub fn has_had(&self, reader: &Reader, queue: u32, offset: u64) -> bool {
+        let cursor = self.subscriptions.get(reader).and_then(|subscription| subscription.cursors.get(&queue));
+        cursor.is_some_and(|cursor| cursor.rows.contains_key(&offset))
+    }
+
     pub(super) fn is_fifo(&self, reader: &Reader) -> bool {
         self.groups.get(&reader.0).is_some_and(Group::is_ordered)
     }
