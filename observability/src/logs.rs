@@ -22,9 +22,16 @@ pub(crate) fn install(level: &str, format: Format) -> Result<(), InitError> {
     tracing_subscriber::registry().with(layer.with_filter(targets)).try_init().map_err(|_| InitError::Twice)
 }
 
+/// What is not said unless it is asked for: clients that name an address where TLS wants a host name
+/// would each be a warning at every connection.
+const QUIET: &str = "rustls::msgs::handshake=error";
+
 /// Reads a level such as `info,store=debug`.
 pub(crate) fn targets(level: &str) -> Result<Targets, InitError> {
-    let full: Vec<String> = level.split(',').map(|part| full_target(part.trim())).collect();
+    let mut full: Vec<String> = level.split(',').map(|part| full_target(part.trim())).collect();
+    if !full.iter().any(|directive| directive.starts_with("rustls") || directive == "off") {
+        full.push(QUIET.to_owned());
+    }
     let parsed = full.join(",").parse::<Targets>();
     parsed.map_err(|error| InitError::Level { level: level.to_owned(), reason: error.to_string() })
 }
@@ -66,6 +73,14 @@ mod tests {
         assert!(would("centaur_proxy::messaging", tracing::Level::TRACE));
         assert!(!would("centaur_proxy", tracing::Level::INFO));
         assert!(!would("h2", tracing::Level::WARN));
+    }
+
+    #[test]
+    fn warnings_about_addresses_in_handshakes_are_not_said_unless_asked_for() {
+        for (level, said) in [("info", false), ("off", false), ("info,rustls=warn", true)] {
+            let targets = targets(level).expect("a level");
+            assert_eq!(targets.would_enable("rustls::msgs::handshake", &tracing::Level::WARN), said, "{level}");
+        }
     }
 
     #[test]

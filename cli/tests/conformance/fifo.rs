@@ -76,6 +76,26 @@ async fn what_was_not_acked_comes_again_in_order() {
     assert_eq!(seen, [("1".to_owned(), 2), ("3".to_owned(), 2), ("4".to_owned(), 2)]);
 }
 
+// 94: the C++ push consumer never lets go of one among several that fails.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_consumer_in_cpp_gets_what_is_in_order_one_by_one() {
+    let broker = Broker::shared().await;
+    let name = "fifo-cpp";
+    let client = ordered(&broker, name, 2).await;
+    client.store(vec![of(name, "h1", "h")]).await;
+    let asked_by = async |kind: ClientType, id: &str| {
+        let consumer = broker.client(id).await;
+        assert_eq!(consumer.heartbeat(kind, name).await, Code::Ok);
+        let mut request = consumer.request(receive(name, name));
+        request.metadata_mut().insert("x-mq-language", "CPP".parse().expect("ASCII"));
+        consumer.receive_by(request).await
+    };
+    let pushed = asked_by(ClientType::PushConsumer, "fifo-cpp-push").await;
+    assert_eq!(pushed.messages.len(), 1);
+    assert_eq!(client.ack_one(name, name, handle(&pushed.messages[0])).await, Code::Ok);
+    assert_eq!(asked_by(ClientType::SimpleConsumer, "fifo-cpp-simple").await.messages.len(), 2);
+}
+
 // 80
 #[tokio::test(flavor = "multi_thread")]
 async fn a_receive_tried_again_gets_what_was_lost_on_its_way() {

@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use centaur_apis::{
     store::{ChangeVisibilityRequest, Delivery, Error, PopRequest},
-    v2::{Code, ReceiveMessageRequest, ReceiveMessageResponse, Status, receive_message_response::Content},
+    v2::{ClientType, Code, ReceiveMessageRequest, ReceiveMessageResponse, Status, receive_message_response::Content},
 };
 use futures_util::future::join_all;
 use prost::Message as _;
@@ -80,7 +80,7 @@ async fn take(proxy: &Inner, caller: &Caller<'_>, request: &ReceiveMessageReques
         topic: topic.to_owned(),
         client: caller.client.to_owned(),
         filter: Some(filter),
-        messages_max: validate::batch_size(request.batch_size),
+        messages_max: batch_size(proxy, caller, kind, request).await,
         bytes_max: proxy.config.receive_bytes_max,
         invisible_ms,
         session_bound,
@@ -101,6 +101,22 @@ async fn take(proxy: &Inner, caller: &Caller<'_>, request: &ReceiveMessageReques
     }
     let origin = Origin { stores: proxy.stores.clone(), group: group.to_owned(), topic: topic.to_owned() };
     Ok(Answer::with_messages(popped.deliveries, origin, proxy.config.store_group.as_str()))
+}
+
+/// How many messages one answer may have.
+///
+/// The C++ push consumer tries what fails among several messages in order again by itself, for ever,
+/// and nothing comes behind it. One alone goes back, and has the pauses and the end of its group.
+async fn batch_size(proxy: &Inner, caller: &Caller<'_>, kind: ClientType, request: &ReceiveMessageRequest) -> u32 {
+    let wanted = validate::batch_size(request.batch_size);
+    if caller.language != "CPP" || kind == ClientType::SimpleConsumer {
+        return wanted;
+    }
+    let name = request.group.as_ref().map_or("", |group| group.name.as_str());
+    match proxy.routes.group(name).await {
+        Ok(Some(group)) if group.fifo => 1,
+        _ => wanted,
+    }
 }
 
 fn nothing_new() -> Answer {

@@ -35,6 +35,9 @@ enum Reading {
     Growing,
     /// A list of whole seconds; without one every pause is 1 s, and attempts do not count.
     WholeSeconds,
+    /// A list only, of which it passes over the first pause, and behind which it puts the list again
+    /// each time that it is told; without one every pause is 1 s.
+    FromSecond,
     /// A growing policy only, and its seconds as milliseconds; without one there are no pauses, and
     /// what is consumed in order is dead after one failure.
     SecondsAsMillis,
@@ -45,6 +48,7 @@ impl Reading {
         let version = agent.map_or("", |agent| agent.version.as_str());
         match agent.map_or(Language::Unspecified, |agent| agent.language()) {
             Language::Python => Self::WholeSeconds,
+            Language::Cpp => Self::FromSecond,
             Language::NodeJs if is_newer(version, NODE_JS_MISREADS) => Self::Growing,
             Language::NodeJs => Self::SecondsAsMillis,
             _ => Self::Full,
@@ -65,6 +69,9 @@ pub(super) fn policy(group: Option<&log::Group>, agent: Option<&Ua>) -> RetryPol
         (Reading::WholeSeconds, Some(Backoff::Exponential(growing))) => whole_seconds(&listed(growing, attempts)),
         (Reading::WholeSeconds, Some(Backoff::Customized(list))) => whole_seconds(&list.next_ms),
         (Reading::WholeSeconds, None) => whole_seconds(&PAUSES_MS),
+        (Reading::FromSecond, Some(Backoff::Exponential(growing))) => from_second(&listed(growing, attempts), attempts),
+        (Reading::FromSecond, Some(Backoff::Customized(list))) => from_second(&list.next_ms, attempts),
+        (Reading::FromSecond, None) => from_second(&PAUSES_MS, attempts),
         (Reading::SecondsAsMillis, Some(Backoff::Exponential(growing))) => millis_as_seconds(growing),
         (Reading::SecondsAsMillis, Some(Backoff::Customized(list))) => millis_as_seconds(&fitted(&list.next_ms)),
         (Reading::SecondsAsMillis, None) => millis_as_seconds(&GROWING),
@@ -83,6 +90,14 @@ fn customized(pauses_ms: &[u64]) -> Strategy {
 /// A list without parts of seconds: none of its pauses is shorter than it was.
 fn whole_seconds(pauses_ms: &[u64]) -> Strategy {
     list(pauses_ms.iter().map(|ms| seconds(ms.div_ceil(1_000))))
+}
+
+/// A list whose first pause is there twice, and so long that no attempt reaches its end.
+fn from_second(pauses_ms: &[u64], attempts: u32) -> Strategy {
+    let length = attempts.saturating_add(1).min(LISTED_MAX) as usize;
+    let last = pauses_ms.last().map_or_else(Vec::new, |last| vec![*last; length]);
+    let pauses = pauses_ms.iter().take(1).chain(pauses_ms).chain(&last).copied();
+    customized(&pauses.take(length).collect::<Vec<_>>())
 }
 
 fn millis_as_seconds(policy: &log::ExponentialBackoff) -> Strategy {
@@ -164,6 +179,12 @@ mod tests {
             time.seconds as f64 * f64::from(ms) + f64::from(time.nanos) / 1e6
         };
         let pause = |attempt: u32| match (policy.strategy.as_ref().expect("one"), agent.language()) {
+            (Strategy::CustomizedBackoff(list), Language::Cpp) => {
+                let told_twice = list.next.repeat(2);
+                let next =
+                    if attempt as usize + 1 < told_twice.len() { attempt as usize } else { told_twice.len() - 1 };
+                told_twice[next].seconds as f64 * 1e3 + f64::from(told_twice[next].nanos / 1_000_000)
+            }
             (Strategy::CustomizedBackoff(list), language) => {
                 assert!(Reading::of(Some(agent)) != Reading::SecondsAsMillis, "it would be passed over");
                 let next = list.next[(attempt as usize).min(list.next.len()) - 1];
@@ -171,7 +192,7 @@ mod tests {
                 next.seconds as f64 * 1e3 + f64::from(part)
             }
             (Strategy::ExponentialBackoff(growing), language) => {
-                assert!(language != Language::Python, "it would be passed over");
+                assert!(![Language::Python, Language::Cpp].contains(&language), "it would be passed over");
                 let grown = unit(&growing.initial) * f64::from(growing.multiplier).powi(attempt as i32 - 1);
                 grown.min(unit(&growing.max))
             }
@@ -183,8 +204,9 @@ mod tests {
         log::Group { max_attempts: 6, backoff: Some(backoff), ..Default::default() }
     }
 
-    fn clients() -> [Ua; 5] {
+    fn clients() -> [Ua; 6] {
         [
+            agent(Language::Cpp, "5.0.0"),
             agent(Language::Java, "5.0.7"),
             agent(Language::Golang, "5.1.2"),
             agent(Language::Python, "5.1.2"),
@@ -240,6 +262,18 @@ mod tests {
         assert_eq!(listed(&flat, u32::MAX).len(), LISTED_MAX as usize);
         assert_eq!(listed(&flat, u32::MAX).last(), Some(&60_000));
         assert_eq!(listed(&flat, 1), [1_000]);
+    }
+
+    #[test]
+    fn a_list_for_cpp_is_bounded_and_may_be_empty() {
+        let told = |pauses_ms: &[u64], attempts| match from_second(pauses_ms, attempts) {
+            Strategy::CustomizedBackoff(list) => list.next.iter().map(|pause| pause.seconds).collect::<Vec<_>>(),
+            Strategy::ExponentialBackoff(_) => panic!("a list"),
+        };
+        assert_eq!(told(&[1_000, 7_000], 4), [1, 1, 7, 7, 7]);
+        assert_eq!(told(&[1_000, 7_000, 9_000], 1), [1, 1]);
+        assert_eq!(told(&[3_000], u32::MAX), [3; LISTED_MAX as usize]);
+        assert_eq!(told(&[], 4), [0; 0]);
     }
 
     #[test]
