@@ -87,6 +87,35 @@ async fn a_lite_topic_nobody_writes_to_is_deleted_and_its_name_begins_anew() {
 }
 
 #[tokio::test]
+async fn what_died_is_kept_however_much_it_is_and_old_its_lite_topic() {
+    let mut bench = Bench::new().await;
+    bench.config.lite_expiry_min_ms = MINUTE_MS;
+    bench.reopen().await;
+    bench.put_lite_topic(TOPIC, Some(MINUTE_MS)).await;
+    let group = PutGroupRequest {
+        name: GROUP.to_owned(),
+        max_attempts: Some(1),
+        lite: Some(Lite { topic: TOPIC.to_owned(), ..Default::default() }),
+        ..Default::default()
+    };
+    bench.client.put_group(group).await.expect("made");
+    let lite_topics = ["a", "b", "c", "d"];
+    bench.add("one", &lite_topics).await;
+    for lite_topic in lite_topics {
+        bench.send_all(lite_topic, &["1"; 30]).await;
+    }
+    for _ in lite_topics {
+        assert_eq!(bench.pop("one", 30).await.len(), 30);
+    }
+    bench.hands.pass(10 * MINUTE_MS);
+    bench.reopen().await;
+    while !bench.names().await.is_empty() {}
+    let grave = DescribeTopicRequest { name: "%DLQ%bots".to_owned() };
+    let described = bench.client.describe_topic(grave).await.expect("made by those who died").into_inner();
+    assert_eq!(described.queues[0].end, 120);
+}
+
+#[tokio::test]
 async fn what_expired_does_not_come_back_by_being_listed() {
     let mut bench = Bench::new().await;
     bench.config.lite_expiry_min_ms = MINUTE_MS;

@@ -60,9 +60,21 @@ impl Machine {
             self.drop_silent_clients();
             self.lite.notices.forget_old(self.now_ms);
         }
-        if self.now_ms >= self.lite.sweep.due_ms {
+        // A lite topic may be old and have messages that died, after a stop of hours: those go first.
+        if self.now_ms >= self.lite.sweep.due_ms && !self.has_dead_in_lite_topics() {
             self.sweep_lite_topics();
         }
+    }
+
+    /// Whether messages of lite topics are still to be moved to dead-letter topics, which happens a part
+    /// of them at a time.
+    fn has_dead_in_lite_topics(&self) -> bool {
+        let topics = self.state.lite.topics().filter_map(|(id, _)| self.state.topics.get(id));
+        let mut readers =
+            topics.flat_map(|topic| topic.readers.iter().map(|&group| Reader { group, topic: topic.settings.id }));
+        readers.any(|reader| {
+            self.state.pop.get(reader).is_some_and(|subscription| subscription.dead(self.now_ms).next().is_some())
+        })
     }
 
     /// When that has to be done next, store time.
