@@ -114,15 +114,16 @@ async fn millions_wait_at_no_cost_to_those_who_send() {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
     let (store, mut client) = open(&dir, &hands);
     create_topic(&mut client, TOPIC, QUEUES).await.expect("created");
-    let other_dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
-    let (other_store, mut other) = open(&other_dir, &hands);
-    create_topic(&mut other, TOPIC, QUEUES).await.expect("created");
 
     let due_ms = |number: u64| START_MS + 1 + number.wrapping_mul(0x9E37_79B9_7F4A_7C15) % HOUR_MS;
-    send(&other, "to the other", count, |_| 0).await;
     send(&client, "scheduled", count, due_ms).await;
     // The first of these share the processor with the runs of the last segments, written behind them.
     send(&client, "plain right after", plain, |_| 0).await;
+
+    let other_dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    let (other_store, mut other) = open(&other_dir, &hands);
+    create_topic(&mut other, TOPIC, QUEUES).await.expect("created");
+    send(&other, "to the other", count + plain, |_| 0).await;
     let mut ratios = Vec::new();
     for round in 0..rounds {
         let names = [format!("round {round}, beside those that wait"), format!("round {round}, the other")];

@@ -80,10 +80,6 @@ impl Machine {
         for reader in mem::take(&mut self.runnable) {
             self.serve_waiters(reader);
         }
-        self.keep_lite();
-        self.expire_polls();
-        self.discard_aged();
-        self.drop_discarded();
         if self.now_ms >= self.upkeep.sessions_ms {
             self.upkeep.sessions_ms = self.now_ms + SESSION_CHECK_MS;
             self.end_missed_sessions();
@@ -91,6 +87,10 @@ impl Machine {
             self.report_transactions();
             self.report_scheduled();
         }
+        self.keep_lite();
+        self.expire_polls();
+        self.discard_aged();
+        self.drop_discarded();
         if self.now_ms >= self.retention.due_ms {
             self.keep_retention();
         }

@@ -60,21 +60,23 @@ impl Machine {
             self.drop_silent_clients();
             self.lite.notices.forget_old(self.now_ms);
         }
-        // A lite topic may be old and have messages that died, after a stop of hours: those go first.
-        if self.now_ms >= self.lite.sweep.due_ms && !self.has_dead_in_lite_topics() {
+        if self.now_ms >= self.lite.sweep.due_ms && self.bury_dead_in_lite_topics() {
             self.sweep_lite_topics();
         }
     }
 
-    /// Whether messages of lite topics are still to be moved to dead-letter topics, which happens a part
-    /// of them at a time.
-    fn has_dead_in_lite_topics(&self) -> bool {
+    /// Moves what died in lite topics to the dead-letter topics, before the lite topics go that are old.
+    /// Whether that is all: of much, as after a stop of hours, a part is moved at a time.
+    fn bury_dead_in_lite_topics(&mut self) -> bool {
         let topics = self.state.lite.topics().filter_map(|(id, _)| self.state.topics.get(id));
-        let mut readers =
+        let readers =
             topics.flat_map(|topic| topic.readers.iter().map(|&group| Reader { group, topic: topic.settings.id }));
-        readers.any(|reader| {
-            self.state.pop.get(reader).is_some_and(|subscription| subscription.dead(self.now_ms).next().is_some())
-        })
+        let has_dead = |machine: &Self, reader: &Reader| {
+            machine.state.pop.get(*reader).is_some_and(|one| one.dead(machine.now_ms).next().is_some())
+        };
+        let with_dead: Vec<Reader> = readers.filter(|reader| has_dead(self, reader)).collect();
+        with_dead.iter().for_each(|reader| self.bury_dead(*reader));
+        !with_dead.iter().any(|reader| has_dead(self, reader))
     }
 
     /// When that has to be done next, store time.

@@ -32,8 +32,6 @@ type Shown = BTreeMap<String, Vec<Progress>>;
 
 /// Longest wait for what has to happen by itself.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Turns of the store that all it has to do at once fits into.
-const TURNS: usize = 8;
 /// Messages of one answer, at most.
 const POLLED_MAX: usize = 256;
 /// Deliveries of a group that came into being by being used.
@@ -267,11 +265,9 @@ impl Driver {
         self.see_retention().await;
     }
 
-    /// Lets the store do what is due now, and what that brings; much of one kind takes several turns.
+    /// Lets the store do what is due now: once for what the time brings, once for what that brings.
     async fn look_up(&mut self) -> DescribeResponse {
-        for _ in 1..TURNS {
-            self.client.describe(DescribeRequest {}).await.expect("described");
-        }
+        self.client.describe(DescribeRequest {}).await.expect("described");
         self.client.describe(DescribeRequest {}).await.expect("described").into_inner()
     }
 

@@ -323,16 +323,13 @@ impl Reference {
         self.now_ms = now_ms;
         self.fire_due();
         self.discard_aged();
-        // What died goes to the dead-letter topic before its lite topic goes.
         self.bury_due();
+        if now_ms >= self.sessions_ms {
+            self.sessions_ms = now_ms + SESSION_CHECK_MS;
+            self.end_missed_sessions();
+        }
         self.keep_lite();
         self.drop_discarded();
-        self.bury_due();
-        if now_ms < self.sessions_ms {
-            return;
-        }
-        self.sessions_ms = now_ms + SESSION_CHECK_MS;
-        self.end_missed_sessions();
     }
 
     /// The store started again: it has heard from nobody yet, and its turns begin anew.

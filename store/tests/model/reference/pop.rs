@@ -129,7 +129,12 @@ impl Reference {
 
     /// Moves every message that is due once more than allowed to the dead-letter topics.
     pub fn bury_due(&mut self) {
-        let readers: Vec<Reader> = self.subscriptions.keys().cloned().collect();
+        self.bury_due_of(|_| true);
+    }
+
+    /// The same of some groups in some topics.
+    pub(super) fn bury_due_of(&mut self, which: impl Fn(&Reader) -> bool) {
+        let readers: Vec<Reader> = self.subscriptions.keys().filter(|reader| which(reader)).cloned().collect();
         for reader in readers {
             for (queue, offset) in self.dead(&reader) {
                 self.bury(&reader, queue, offset, Cause::Exhausted);

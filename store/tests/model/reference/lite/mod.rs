@@ -151,6 +151,8 @@ impl Reference {
         }
         if self.now_ms >= self.lite.sweep_ms {
             self.lite.sweep_ms = self.now_ms + SWEEP_MS;
+            // What died goes to the dead-letter topic before its lite topic goes.
+            self.bury_due_of(|(_, topic)| topic == LITE);
             self.sweep_lite_topics();
         }
     }
