@@ -28,10 +28,7 @@ impl Driver {
         }
         let outcome = self.client.pop(pop_request(&ask, 0)).await.map(|answer| answer.into_inner().deliveries);
         match outcome {
-            Ok(deliveries) => {
-                self.see_what_went_before(&ask.reader, &deliveries).await;
-                self.take_over(&ask, deliveries).await;
-            }
+            Ok(deliveries) => self.take_over(&ask, deliveries).await,
             Err(status) => {
                 assert_eq!(reason(&status), Reason::TopicNotFound, "{status}");
                 assert!(!self.model.topics.contains_key(&ask.reader.1));
@@ -83,8 +80,9 @@ impl Driver {
         let new = Group { id, max_attempts, fifo: false, blocks: false, shared_percent: 0, lite: None };
         assert_eq!(group, *self.model.groups.entry(ask.reader.0.clone()).or_insert(new));
         let topic = described.topics.iter().find(|topic| topic.topic == ask.reader.1).expect("it reads the topic");
-        let fetches: Vec<u64> = topic.queues.iter().map(|queue| queue.fetch).collect();
-        self.model.deliver(ask, &deliveries, &fetches);
+        let mut fetches: Vec<u64> = topic.queues.iter().map(|queue| queue.fetch).collect();
+        let is_exact = self.see_what_went(&ask.reader, &deliveries, &mut fetches).await;
+        self.model.deliver(ask, &deliveries, &fetches, is_exact);
         self.note_issued(ask, deliveries);
     }
 

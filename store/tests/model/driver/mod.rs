@@ -191,22 +191,25 @@ impl Driver {
         }
     }
 
-    /// Learns what retention took just before a poll was answered. Where the answer has messages that
-    /// are gone by now, retention came after it, and is learnt of later.
-    pub(super) async fn see_what_went_before(&mut self, reader: &Reader, answer: &[Delivery]) {
+    /// Learns what retention took around the time that a poll was answered. Where the answer has messages
+    /// that are gone by now, retention came after it, is learnt of later, and may have moved the group on:
+    /// how far it was then is not known exactly.
+    pub(super) async fn see_what_went(&mut self, reader: &Reader, answer: &[Delivery], fetches: &mut [u64]) -> bool {
         if !self.has_retention() {
-            return;
+            return true;
         }
         let described = self.describe_topic(&reader.1).await.expect("it was polled");
         let start =
             |number: u32| described.queues.iter().find(|queue| queue.queue == number).map_or(0, |queue| queue.start);
         let is_fresh = |one: &&Delivery| !self.model.has_had(reader, one.queue, one.offset);
-        if answer.iter().filter(is_fresh).all(|one| one.offset >= start(one.queue)) {
-            for queue in &described.queues {
-                self.check_start(&reader.1, queue.queue, queue.start);
-                self.model.retire(&reader.1, queue.queue, queue.start);
-            }
+        let came_before = answer.iter().filter(is_fresh).all(|one| one.offset >= start(one.queue));
+        for queue in described.queues.iter().filter(|_| came_before) {
+            self.check_start(&reader.1, queue.queue, queue.start);
+            self.model.retire(&reader.1, queue.queue, queue.start);
+            let fetch = &mut fetches[queue.queue as usize];
+            *fetch = queue.start.max(*fetch);
         }
+        came_before
     }
 
     /// Finishes everything: nothing may be left, and nothing may come back.

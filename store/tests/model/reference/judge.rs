@@ -15,8 +15,9 @@ use super::{
 const SESSION_LEASE_MS: u64 = 3 * 3_600_000;
 
 impl Reference {
-    /// Judges an answer and takes it over. `fetches` is how far the group was seen to be afterwards.
-    pub fn deliver(&mut self, ask: &Ask, answer: &[Delivery], fetches: &[u64]) {
+    /// Judges an answer and takes it over. `fetches` is how far the group was seen to be afterwards; if
+    /// that is not exact, retention moved it further.
+    pub fn deliver(&mut self, ask: &Ask, answer: &[Delivery], fetches: &[u64], is_exact: bool) {
         self.start_reading(&ask.reader);
         for delivery in answer {
             self.check_content(&ask.reader, delivery);
@@ -37,15 +38,15 @@ impl Reference {
         self.check_amount(ask, answer, is_cut);
         if self.is_fifo(&ask.reader) {
             self.check_order(ask, answer, due.len() - again.len());
-            self.check_turns(ask, due.len(), (again.len(), first.len()), fetches);
-            self.take_fresh_in_order(ask, answer, fetches);
+            self.check_turns(ask, due.len(), (again.len(), first.len()), fetches, is_exact);
+            self.take_fresh_in_order(ask, answer, fetches, is_exact);
         } else {
             let mut expected: Vec<_> = due.iter().take(again.len()).copied().collect();
             expected.sort_unstable();
             let given: Vec<_> = again.iter().map(|d| (d.queue, d.offset)).collect();
             assert_eq!(given, expected, "redeliveries are those due longest, in queue order");
-            self.check_turns(ask, due.len(), (again.len(), first.len()), fetches);
-            self.take_fresh(ask, &first, fetches);
+            self.check_turns(ask, due.len(), (again.len(), first.len()), fetches, is_exact);
+            self.take_fresh(ask, &first, fetches, is_exact);
             self.check_priorities(ask, &first);
         }
         self.take_leases(ask, answer);
@@ -129,11 +130,11 @@ impl Reference {
 
     /// No queue with something fresh is passed over twice, and of five deliveries one is a
     /// redelivery while both wait.
-    fn check_turns(&mut self, ask: &Ask, due: usize, (again, first): (usize, usize), fetches: &[u64]) {
+    fn check_turns(&mut self, ask: &Ask, due: usize, (again, first): (usize, usize), fetches: &[u64], is_exact: bool) {
         let has_turns = !self.topics[&ask.reader.1].has_priorities;
         let queues = &self.topics[&ask.reader.1].queues;
         let subscription = self.subscriptions.get_mut(&ask.reader).expect("it reads");
-        if ask.bytes != u64::MAX {
+        if ask.bytes != u64::MAX || !is_exact {
             (subscription.owed, subscription.passed) = (0, BTreeMap::new());
             return;
         }
@@ -160,7 +161,7 @@ impl Reference {
     }
 
     /// Fresh messages are the first that match, and nothing that matches is passed over.
-    fn take_fresh(&mut self, ask: &Ask, first: &[&Delivery], fetches: &[u64]) {
+    fn take_fresh(&mut self, ask: &Ask, first: &[&Delivery], fetches: &[u64], is_exact: bool) {
         let topic = &self.topics[&ask.reader.1];
         let (queues, wanted) = (&topic.queues, topic.wanted(ask, self.now_ms));
         let subscription = self.subscriptions.get_mut(&ask.reader).expect("it reads");
@@ -171,6 +172,9 @@ impl Reference {
             assert!(cursor.fetch <= to && to <= queue.end(), "queue {number} went from {} to {to}", cursor.fetch);
             let mut passed = fresh(queue, cursor.fetch, &wanted);
             passed.retain(|offset| *offset < to);
+            if !is_exact {
+                passed.truncate(given.len());
+            }
             assert_eq!(given, passed, "of queue {number}, from {} to {to}", cursor.fetch);
             cursor.fetch = to;
         }
@@ -178,7 +182,7 @@ impl Reference {
 
     /// What was passed over of a message group waits for what is before it; nothing else is passed
     /// over.
-    fn take_fresh_in_order(&mut self, ask: &Ask, answer: &[Delivery], fetches: &[u64]) {
+    fn take_fresh_in_order(&mut self, ask: &Ask, answer: &[Delivery], fetches: &[u64], is_exact: bool) {
         let topic = &self.topics[&ask.reader.1];
         let (queues, wanted) = (&topic.queues, topic.wanted(ask, self.now_ms));
         let lines = self.lines_for(ask);
@@ -194,8 +198,11 @@ impl Reference {
                     assert!(!is_given, "{number}/{offset} is beyond {to}");
                 } else if !is_given {
                     let line = lines.get(&(number, queue.get(offset).group.clone()));
-                    assert!(line.is_none_or(|line| !line.rows.is_empty()), "{number}/{offset} was passed over");
-                    cursor.rows.insert(offset, passed_over());
+                    let may_wait = line.is_none_or(|line| !line.rows.is_empty());
+                    assert!(may_wait || !is_exact, "{number}/{offset} was passed over");
+                    if may_wait {
+                        cursor.rows.insert(offset, passed_over());
+                    }
                 }
             }
             cursor.fetch = to;
