@@ -64,13 +64,7 @@ async fn what_is_given_back_comes_again_before_what_follows() {
 #[tokio::test]
 async fn a_message_without_attempts_left_leaves_its_lite_topic_and_the_next_one_goes_on() {
     let mut bench = Bench::new().await;
-    let group = PutGroupRequest {
-        name: GROUP.to_owned(),
-        max_attempts: Some(1),
-        lite: Some(Lite { topic: TOPIC.to_owned(), ..Default::default() }),
-        ..Default::default()
-    };
-    bench.client.put_group(group).await.expect("made");
+    bench.put_group_of_one_attempt().await;
     bench.add("one", &["a"]).await;
     bench.send_all("a", &["1", "2"]).await;
     assert_eq!(ids(&bench.pop("one", 1).await), ["1"]);

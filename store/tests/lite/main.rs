@@ -80,6 +80,17 @@ impl Bench {
         self.client.put_group(request).await.map(drop).map_err(|status| reason(&status))
     }
 
+    /// A group in which what fails once is dead.
+    async fn put_group_of_one_attempt(&mut self) {
+        let request = PutGroupRequest {
+            name: GROUP.to_owned(),
+            max_attempts: Some(1),
+            lite: Some(Lite { topic: TOPIC.to_owned(), ..Default::default() }),
+            ..Default::default()
+        };
+        self.client.put_group(request).await.expect("made");
+    }
+
     async fn send(&mut self, lite_topic: &str, id: &str) -> Result<u64, Reason> {
         let new = message(TOPIC, id, None, &[], vec![7; BODY_BYTES]);
         send(&mut self.client, TOPIC, 0, NewMessage { lite_topic: lite_topic.to_owned(), ..new }).await
