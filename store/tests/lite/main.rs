@@ -150,6 +150,16 @@ impl Bench {
         self.lite_topics().await.into_iter().map(|lite| lite.name).collect()
     }
 
+    /// Asks until all are gone: each question is a turn of the store, after which it does what is due.
+    async fn wait_for_no_lite_topics(&mut self) {
+        for _ in 0..1_000 {
+            if self.names().await.is_empty() {
+                return;
+            }
+        }
+        panic!("lite topics stay: {:?}", self.names().await);
+    }
+
     /// Subscribers of each lite topic.
     async fn subscribers(&mut self) -> Vec<(String, u32)> {
         self.lite_topics().await.into_iter().map(|lite| (lite.name, lite.subscribers)).collect()
