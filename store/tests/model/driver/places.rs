@@ -184,17 +184,21 @@ fn check_named(
     let apart = topic.apart.iter().map(|message| (message, waits(message), None));
     let mut known: Vec<_> = queued.chain(apart).filter(|(message, ..)| is_named(message)).collect();
     known.sort_by_key(|(message, ..)| std::cmp::Reverse(message.order));
-    let kept: Vec<&Message> = known.iter().filter(|(_, is_kept, _)| *is_kept).map(|(message, ..)| *message).collect();
+    let kept: Vec<_> =
+        known.iter().filter(|(_, is_kept, _)| *is_kept).map(|(message, _, at)| (*message, *at)).collect();
     let mut known = known.into_iter();
     let all = found;
     for (at, found) in all.iter().enumerate() {
         // Of a message that was sent twice, the one that is gone is not the one that is found, unless more are
-        // found than are kept.
+        // found than are kept, or none of those that are kept would be shown like this.
         let found_yet = all[at..].iter().filter(|one| is_same(one, found)).count();
-        let kept_yet = |from: u64| kept.iter().filter(|one| one.order < from && is_the(one, found)).count();
-        let is_there = |message: &Message, place| match message.is_direct {
-            true => place == Some((found.queue, found.offset)),
-            false => found_yet > kept_yet(message.order),
+        let is_shown_so = |message: &Message, place: Option<(u32, u64)>| {
+            !message.is_direct || (place, message.stored_ms) == (Some((found.queue, found.offset)), found.stored_ms)
+        };
+        let is_there = |message: &Message, place| {
+            let kept_yet = || kept.iter().filter(|(one, _)| one.order < message.order && is_the(one, found));
+            let is_other = || found_yet > kept_yet().count() || !kept_yet().any(|(one, at)| is_shown_so(one, *at));
+            if message.is_direct { place == Some((found.queue, found.offset)) } else { is_other() }
         };
         let next = known
             .by_ref()
