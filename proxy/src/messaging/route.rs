@@ -38,6 +38,7 @@ pub(crate) async fn query_route(
 ) -> Result<QueryRouteResponse, Refusal> {
     proxy.sessions.touch(caller.client, Sign::Seen);
     let topic = validate::topic(request.topic.as_ref())?;
+    validate::endpoints(request.endpoints.as_ref())?;
     let route = match proxy.routes.topic(topic).await {
         Err(refusal) if refusal.code == Code::TopicNotFound && may_create(proxy, topic) => {
             proxy.routes.create_topic(topic).await?
@@ -67,6 +68,7 @@ pub(crate) async fn query_assignment(
     proxy.sessions.touch(caller.client, Sign::Seen);
     let topic = validate::topic(request.topic.as_ref())?;
     let group = validate::group(request.group.as_ref())?;
+    validate::endpoints(request.endpoints.as_ref())?;
     let route = proxy.routes.topic(topic).await?;
     if !route.is_readable() {
         let text =

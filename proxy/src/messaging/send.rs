@@ -58,8 +58,8 @@ fn check<'a>(messages: &[Published<'a>], limits: Limits, now_ms: u64) -> Result<
     let Some(first) = messages.first() else {
         return Err(Refusal::new(Code::MessageCorrupted, "messages is empty; give at least 1 message"));
     };
-    let (_, topic) = first.topic;
-    validate::topic_name(topic)?;
+    let (namespace, topic) = first.topic;
+    validate::topic_name(namespace, topic)?;
     if let Some(other) = messages[1..].iter().find(|message| message.topic != first.topic) {
         let text = format!("messages have the topics {topic:?} and {:?}; one request is for one topic", other.topic.1);
         return Err(Refusal::new(Code::MessageCorrupted, text));

@@ -5,7 +5,7 @@ mod receive;
 
 use centaur_apis::{
     names::{GroupName, TopicName},
-    v2::{Code, MessageQueue, Resource},
+    v2::{Code, Endpoints, MessageQueue, Resource},
 };
 use prost_types::Duration;
 
@@ -16,26 +16,53 @@ pub(crate) use message::{
 };
 pub(crate) use receive::{attempt, batch_size, filter, lease, polling};
 
+/// Longest namespace of a topic or group, in bytes. It means nothing here, but is given back.
+const NAMESPACE_BYTES_MAX: usize = 255;
+/// Longest name of a host, in bytes; source: DNS.
+const HOST_BYTES_MAX: usize = 255;
 /// Longest invisible duration, in ms.
 pub(crate) const INVISIBLE_MS_MAX: i64 = 12 * 60 * 60 * 1000;
 
 /// The name of a topic that clients may use.
 pub(crate) fn topic(resource: Option<&Resource>) -> Result<&str, Refusal> {
-    let name = resource.map_or("", |r| r.name.as_str());
-    topic_name(name)?;
+    let (namespace, name) = resource.map_or(("", ""), |r| (&r.resource_namespace, &r.name));
+    topic_name(namespace, name)?;
     Ok(name)
 }
 
-/// A name that clients may use for a topic.
-pub(crate) fn topic_name(name: &str) -> Result<(), Refusal> {
-    TopicName::check(name).map_err(|invalid| Refusal::new(Code::IllegalTopic, invalid.to_string()))
+/// A name that clients may use for a topic, and the namespace they put before it.
+pub(crate) fn topic_name(namespace: &str, name: &str) -> Result<(), Refusal> {
+    TopicName::check(name).map_err(|invalid| Refusal::new(Code::IllegalTopic, invalid.to_string()))?;
+    check_namespace(namespace, Code::IllegalTopic)
 }
 
 /// The name of a consumer group that clients may use.
 pub(crate) fn group(resource: Option<&Resource>) -> Result<&str, Refusal> {
-    let name = resource.map_or("", |r| r.name.as_str());
+    let (namespace, name) = resource.map_or(("", ""), |r| (&r.resource_namespace, &r.name));
     GroupName::check(name).map_err(|invalid| Refusal::new(Code::IllegalConsumerGroup, invalid.to_string()))?;
+    check_namespace(namespace, Code::IllegalConsumerGroup)?;
     Ok(name)
+}
+
+fn check_namespace(namespace: &str, illegal: Code) -> Result<(), Refusal> {
+    let bytes = namespace.len();
+    if bytes > NAMESPACE_BYTES_MAX {
+        let text = format!("resource_namespace has {bytes} bytes; at most {NAMESPACE_BYTES_MAX} are allowed");
+        return Err(Refusal::new(illegal, text));
+    }
+    Ok(())
+}
+
+/// The addresses under which a client says it reaches this server.
+pub(crate) fn endpoints(endpoints: Option<&Endpoints>) -> Result<(), Refusal> {
+    let hosts = endpoints.into_iter().flat_map(|endpoints| &endpoints.addresses).map(|address| address.host.len());
+    match hosts.max() {
+        Some(bytes) if bytes > HOST_BYTES_MAX => {
+            let text = format!("endpoints have a host of {bytes} bytes; at most {HOST_BYTES_MAX} are allowed");
+            Err(Refusal::new(Code::IllegalAccessPoint, text))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The queue and the topic that a request names.
@@ -75,6 +102,8 @@ pub(crate) fn millis(duration: &Duration) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use centaur_apis::v2::Address;
+
     use super::*;
 
     fn named(name: &str) -> Resource {
@@ -96,6 +125,20 @@ mod tests {
         for illegal in ["", "a.b", "CID_RMQ_SYS_x", &"g".repeat(121)] {
             assert_eq!(code(illegal), Err(Code::IllegalConsumerGroup), "{illegal:?}");
         }
+    }
+
+    #[test]
+    fn what_is_given_back_has_bounds() {
+        let in_namespace = |bytes| Resource { resource_namespace: "n".repeat(bytes), name: "orders".to_owned() };
+        assert!(topic(Some(&in_namespace(255))).is_ok() && group(Some(&in_namespace(255))).is_ok());
+        assert_eq!(topic(Some(&in_namespace(256))).map_err(|r| r.code), Err(Code::IllegalTopic));
+        assert_eq!(group(Some(&in_namespace(256))).map_err(|r| r.code), Err(Code::IllegalConsumerGroup));
+        let at = |bytes| Endpoints {
+            addresses: vec![Address::default(), Address { host: "h".repeat(bytes), port: 8081 }],
+            ..Default::default()
+        };
+        assert!(endpoints(None).is_ok() && endpoints(Some(&at(255))).is_ok());
+        assert_eq!(endpoints(Some(&at(256))).map_err(|r| r.code), Err(Code::IllegalAccessPoint));
     }
 
     #[test]
