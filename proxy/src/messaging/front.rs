@@ -30,12 +30,15 @@ use crate::Inner;
 const TELEMETRY_BYTES_MAX: usize = 4 << 20;
 /// Most bytes of a request without message bodies.
 const REQUEST_BYTES_MAX: usize = 256 << 10;
+/// Most bytes of a request that says which lite topics a client consumes: 100,000 names fit.
+const LITE_BYTES_MAX: usize = 8 << 20;
 /// Room for what a send request says besides one body, in bytes.
 const SEND_BYTES_BESIDE_BODY: usize = 128 << 10;
 
 const SEND: &str = "SendMessage";
 const RECEIVE: &str = "ReceiveMessage";
 const TELEMETRY: &str = "Telemetry";
+const SYNC_LITE: &str = "SyncLiteSubscription";
 
 /// The public service.
 #[derive(Clone)]
@@ -43,6 +46,7 @@ pub(crate) struct Front {
     messaging: Messaging,
     send_bytes_max: usize,
     telemetry: MessagingServiceServer<Messaging>,
+    lite: MessagingServiceServer<Messaging>,
     others: MessagingServiceServer<Messaging>,
 }
 
@@ -52,7 +56,13 @@ impl Front {
         let messaging = Messaging::new(proxy);
         let shared = Arc::new(messaging.clone());
         let server = |limit| MessagingServiceServer::from_arc(shared.clone()).max_decoding_message_size(limit);
-        Self { send_bytes_max, telemetry: server(TELEMETRY_BYTES_MAX), others: server(REQUEST_BYTES_MAX), messaging }
+        Self {
+            send_bytes_max,
+            telemetry: server(TELEMETRY_BYTES_MAX),
+            lite: server(LITE_BYTES_MAX),
+            others: server(REQUEST_BYTES_MAX),
+            messaging,
+        }
     }
 }
 
@@ -83,6 +93,10 @@ impl Service<Request<Body>> for Front {
                 Box::pin(async move { Ok(in_the_contracts_words(grpc.server_streaming(receive, request).await)) })
             }
             Some(TELEMETRY) => self.telemetry.call(request),
+            Some(SYNC_LITE) => {
+                let answering = self.lite.call(request);
+                Box::pin(async move { answering.await.map(in_the_contracts_words) })
+            }
             _ => {
                 // Routes name the address that the client dialled when the client does not.
                 if let Some(authority) = request.uri().authority().cloned() {
