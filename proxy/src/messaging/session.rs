@@ -1,5 +1,7 @@
 //! Heartbeat and NotifyClientTermination: signs of a client's life and its last word.
 
+use std::time::Duration;
+
 use centaur_apis::{
     store::EndSessionRequest,
     v2::{
@@ -7,6 +9,8 @@ use centaur_apis::{
         NotifyClientTerminationResponse,
     },
 };
+
+use tokio::time::timeout;
 
 use super::{lite, receive::too_many_clients};
 use crate::{
@@ -21,6 +25,8 @@ use crate::{
 /// A client says goodbye while its last acks are still on their way, so what it holds stays with it
 /// for a moment; source: public contract, auto-renew.
 const LINGER_MS: u64 = 1_000;
+/// How long a heartbeat waits for the store: clients wait 3 s for its answer.
+const STORE_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Keeps a client alive. One without settings is taken at its heartbeat's word.
 pub(crate) async fn heartbeat(
@@ -45,9 +51,9 @@ pub(crate) async fn heartbeat(
         | ClientType::LiteSimpleConsumer => validate::group(request.group.as_ref())?,
     };
     if !group.is_empty() {
-        // A store that is away is no reason to call a living client dead.
-        let stored = proxy.routes.group(group).await.unwrap_or_default();
-        lite::fits(kind, stored.as_deref())?;
+        // A store that is away or slow is no reason to call a living client dead.
+        let stored = timeout(STORE_PATIENCE, proxy.routes.group(group)).await;
+        lite::fits(kind, stored.ok().and_then(Result::ok).flatten().as_deref())?;
     }
     let Some(session) = proxy.sessions.enter(caller, Sign::Active) else { return Err(too_many_clients(proxy)) };
     if known == ClientType::Unspecified {
