@@ -93,7 +93,10 @@ impl Admin for Operators {
         &self,
         request: Request<store::DescribeGroupRequest>,
     ) -> Answered<store::DescribeGroupResponse> {
-        forward!(self, request, describe_group)
+        let name = request.get_ref().name.clone();
+        let mut answer = forward!(self, request, describe_group)?;
+        answer.get_mut().clients = self.0.sessions.consumers(&name);
+        Ok(answer)
     }
 
     async fn query_messages(

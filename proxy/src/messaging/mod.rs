@@ -24,7 +24,7 @@ use centaur_apis::v2::{self, messaging_service_server::MessagingService};
 use http::uri::Authority;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::{Inner, caller::Caller, metrics::Rpc, refusal::Refusal};
+use crate::{Inner, caller::Caller, metrics::Rpc, refusal::Refusal, sessions::Frames};
 
 pub(crate) use front::Front;
 pub(crate) use lite::Pace;
@@ -86,7 +86,7 @@ impl Messaging {
 impl MessagingService for Messaging {
     type ReceiveMessageStream = tokio_stream::Empty<Result<v2::ReceiveMessageResponse, Status>>;
     type PullMessageStream = pull::Frames;
-    type TelemetryStream = telemetry::Frames;
+    type TelemetryStream = Frames;
 
     async fn query_route(&self, request: Request<v2::QueryRouteRequest>) -> Answered<v2::QueryRouteResponse> {
         let (headers, extensions, request) = request.into_parts();
@@ -204,7 +204,7 @@ impl MessagingService for Messaging {
             Ok(caller) => telemetry::open(self.0.clone(), telemetry::Opener::new(&caller), inbound),
             Err(refusal) => {
                 self.0.metrics.answered(Rpc::Telemetry, refusal.code);
-                telemetry::refuse(refusal)
+                telemetry::refuse(&self.0, refusal)
             }
         };
         Ok(Response::new(frames))

@@ -8,7 +8,7 @@ use centaur_apis::{
 };
 use tokio_stream::Iter;
 
-use super::receive::{no_new_message, pause, unavailable};
+use super::receive::{no_new_message, pause, too_many_clients, too_many_receives, unavailable};
 use crate::{
     Inner,
     caller::Caller,
@@ -46,16 +46,16 @@ pub(crate) fn refuse(refusal: Refusal) -> Answer {
 }
 
 async fn read(proxy: &Inner, caller: &Caller<'_>, request: &PullMessageRequest) -> Result<Answer, Refusal> {
-    proxy.sessions.touch(caller.client, Sign::Active);
-    let request_timeout = proxy.sessions.find(caller.client).and_then(|session| session.request_timeout());
+    let Some(session) = proxy.sessions.enter(caller, Sign::Active) else { return Err(too_many_clients(proxy)) };
     let wanted = request.long_polling_timeout.as_ref();
-    let polling = validate::polling(wanted, caller.remaining, request_timeout, caller.version)?;
+    let polling = validate::polling(wanted, caller.remaining, session.request_timeout(), caller.version)?;
     let (topic, queue) = validate::queue(request.message_queue.as_ref())?;
     let group = match &request.group {
         Some(group) if !group.name.is_empty() => validate::group(request.group.as_ref())?,
         _ => "",
     };
     let offset = validate::offset(request.offset)?;
+    let _waiting = session.wait().ok_or_else(too_many_receives)?;
     let is_draining = proxy.draining.is_cancelled();
     let read = ReadRequest {
         topic: topic.to_owned(),

@@ -74,6 +74,7 @@ async fn take(proxy: &Inner, caller: &Caller<'_>, request: &ReceiveMessageReques
     let attempt = validate::attempt(request)?;
     let kind = session.kind();
     lite::fits(kind, proxy.routes.known_group(group).as_deref())?;
+    let _waiting = session.wait().ok_or_else(too_many_receives)?;
     let wait = if proxy.draining.is_cancelled() { Duration::ZERO } else { polling };
     let pop = PopRequest {
         group: group.to_owned(),
@@ -130,6 +131,10 @@ pub(crate) fn no_new_message() -> Refusal {
 pub(crate) fn too_many_clients(proxy: &Inner) -> Refusal {
     let text = format!("{} clients are connected, as many as this server takes; try another", proxy.sessions.count());
     Refusal::new(Code::TooManyRequests, text)
+}
+
+pub(crate) fn too_many_receives() -> Refusal {
+    Refusal::new(Code::TooManyRequests, "this client waits for as many answers as it may; receive with less at once")
 }
 
 pub(crate) fn unavailable(proxy: &Inner, topic: &str, error: Error) -> Refusal {

@@ -1,5 +1,6 @@
 //! Telemetry: one open stream per client. Its settings come in and go back merged; commands go
-//! out. Nobody waits for a client that does not read: what does not fit is dropped.
+//! out. Nobody waits for a client that does not read: what does not fit is dropped, and who reads
+//! nothing for long loses the stream.
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -8,8 +9,7 @@ use centaur_apis::{
     v2::{self, ClientType, Language, Settings, TelemetryCommand, settings::PubSub, telemetry_command::Command},
 };
 use prost::Message as _;
-use tokio::{sync::mpsc, time::sleep};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::time::{Instant, sleep};
 use tonic::{Status, Streaming};
 
 use super::{lite, receive::too_many_clients, settings};
@@ -18,20 +18,17 @@ use crate::{
     caller::Caller,
     metrics::Rpc,
     refusal::{self, Refusal},
-    sessions::{self, Answer, Commands, Session, Sign},
+    sessions::{self, Answer, Commands, Frames, Session, Sign, Unheard},
     validate,
 };
 
-/// Frames that may wait for a client to read them.
-const FRAMES_MAX: usize = 16;
-/// Largest settings of a client, in bytes: they are kept as long as it lives.
+/// Largest settings of a client, in bytes: a part of them is kept as long as it lives.
 const SETTINGS_BYTES_MAX: usize = 64 << 10;
 /// Some clients miss the first answer to their settings while they start; they get it again when
 /// they show no sign of work for this long.
 const SILENCE: Duration = Duration::from_secs(2);
-
-/// What the server says on one stream.
-pub(crate) type Frames = ReceiverStream<Result<TelemetryCommand, Status>>;
+/// A client that has something to read and reads nothing for one to two of these loses its stream.
+const STUCK: Duration = Duration::from_secs(30);
 
 /// Who opened a stream, for as long as it is open.
 #[derive(Clone, Debug)]
@@ -60,19 +57,17 @@ impl Opener {
 
 /// Opens a stream; it lives until either side ends it.
 pub(crate) fn open(proxy: Arc<Inner>, opener: Opener, inbound: Streaming<TelemetryCommand>) -> Frames {
-    let (commands, frames) = mpsc::channel(FRAMES_MAX);
-    let stream = Stream { number: proxy.sessions.number_stream(), proxy, opener, commands, session: None };
-    tokio::spawn(stream.serve(inbound));
-    ReceiverStream::new(frames)
+    let (number, commands, frames) = proxy.sessions.open_stream();
+    tokio::spawn(Stream { number, proxy, opener, commands, session: None }.serve(inbound));
+    frames
 }
 
 /// A stream that says one thing and ends.
-pub(crate) fn refuse(refusal: Refusal) -> Frames {
-    let (commands, frames) = mpsc::channel(1);
-    let command = TelemetryCommand { status: Some(refusal.into()), command: None };
-    // Room for one: it cannot be full, and its reader is the stream returned.
-    let _ = commands.try_send(Ok(command));
-    ReceiverStream::new(frames)
+pub(crate) fn refuse(proxy: &Inner, refusal: Refusal) -> Frames {
+    let (_, commands, frames) = proxy.sessions.open_stream();
+    // Of a new stream only the room of all may be taken; then it ends without a word.
+    let _ = commands.send(TelemetryCommand { status: Some(refusal.into()), command: None });
+    frames
 }
 
 struct Stream {
@@ -89,12 +84,16 @@ enum Ending {
     Refused(Refusal),
     /// The client or the connection went away.
     Gone,
+    /// The client does not read its answers.
+    Unread,
 }
 
 impl Stream {
     async fn serve(mut self, mut inbound: Streaming<TelemetryCommand>) {
         let mut silence = pin!(sleep(SILENCE));
         let mut again: Option<TelemetryCommand> = None;
+        let mut stuck = pin!(sleep(STUCK));
+        let mut stuck_at = None;
         loop {
             let heard = tokio::select! {
                 heard = inbound.message() => heard,
@@ -103,13 +102,23 @@ impl Stream {
                     self.say_again(again.take());
                     continue;
                 }
+                () = stuck.as_mut() => {
+                    let at = self.commands.stuck_at();
+                    if at.is_some() && at == stuck_at {
+                        self.give_up();
+                        break;
+                    }
+                    stuck_at = at;
+                    stuck.as_mut().reset(Instant::now() + STUCK);
+                    continue;
+                }
             };
             let command = match heard {
                 Ok(Some(command)) => command,
                 Ok(None) => break,
                 // A frame that cannot be read, or a connection that is gone and does not hear this.
                 Err(status) => {
-                    let _ = self.commands.try_send(Err(unreadable(status)));
+                    self.commands.end(unreadable(status));
                     break;
                 }
             };
@@ -126,14 +135,18 @@ impl Stream {
             match self.settle(sent).await {
                 Ok(answer) if is_first && is_hasty => {
                     again = Some(answer);
-                    silence.as_mut().reset(tokio::time::Instant::now() + SILENCE);
+                    silence.as_mut().reset(Instant::now() + SILENCE);
                 }
                 Ok(_) => {}
                 Err(Ending::Gone) => break,
+                Err(Ending::Unread) => {
+                    self.give_up();
+                    break;
+                }
                 Err(Ending::Refused(refusal)) => {
                     self.proxy.metrics.answered(Rpc::Telemetry, refusal.code);
                     let text = format!("process client telemetryCommand failed. {}", refusal.message);
-                    let _ = self.commands.try_send(Err(Status::invalid_argument(text)));
+                    self.commands.end(Status::invalid_argument(text));
                     break;
                 }
             }
@@ -153,15 +166,24 @@ impl Stream {
         let Some(session) = self.proxy.sessions.enter(&self.opener.caller(), Sign::Seen) else {
             return Err(Ending::Refused(too_many_clients(&self.proxy)));
         };
-        session.settle(sent.clone(), self.number, &self.commands);
+        if session.settle(&sent, self.number, &self.commands).is_err() {
+            let text = "the settings of all clients take as much memory as this server gives them; try another";
+            return Err(Ending::Refused(Refusal::new(v2::Code::TooManyRequests, text)));
+        }
         self.session = Some(session);
         let merged = settings::merged(sent, stored.as_deref(), self.proxy.config.body_bytes_max);
         let answer = TelemetryCommand { status: Some(refusal::ok()), command: Some(Command::Settings(merged)) };
         self.proxy.metrics.answered(Rpc::Telemetry, v2::Code::Ok);
-        match self.commands.try_send(Ok(answer.clone())) {
-            Err(mpsc::error::TrySendError::Closed(_)) => Err(Ending::Gone),
-            _ => Ok(answer),
+        match self.commands.send(answer.clone()) {
+            Ok(()) => Ok(answer),
+            Err(Unheard::NoStream) => Err(Ending::Gone),
+            Err(Unheard::Full) => Err(Ending::Unread),
         }
+    }
+
+    fn give_up(&self) {
+        tracing::info!(client = self.opener.client, "client does not read what it is told; its stream ends");
+        self.commands.give_up();
     }
 
     /// The consumer group of a client, if it is for clients of this kind.

@@ -3,6 +3,7 @@
 
 mod questions;
 mod session;
+mod stream;
 
 use std::{
     collections::HashMap,
@@ -13,20 +14,21 @@ use std::{
     time::Duration,
 };
 
-use centaur_apis::{admin, v2::TelemetryCommand};
-use tokio::{sync::mpsc, time::Instant};
-use tonic::Status;
+use centaur_apis::admin;
+use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{caller::Caller, shards::Shards};
 
 pub(crate) use questions::{Answer, Questions, Unanswered};
-pub(crate) use session::{Role, Session, Unheard, is_lite, kind_of};
+pub(crate) use session::{Role, Session, is_lite, kind_of};
+pub(crate) use stream::{Commands, Frames, Unheard};
 
 /// Clients known at once.
 const SESSIONS_MAX: usize = 100_000;
-
-/// The way to one open telemetry stream. Bounded; nobody waits for its reader.
-pub(crate) type Commands = mpsc::Sender<Result<TelemetryCommand, Status>>;
+/// Bytes of what all clients say of themselves that are kept.
+const SETTINGS_BYTES_MAX: usize = 256 << 20;
+/// Bytes that may wait for all clients to read them on their streams.
+const UNREAD_BYTES_MAX: usize = 256 << 20;
 
 /// A session and whose it is.
 type Named = (Box<str>, Arc<Session>);
@@ -38,6 +40,8 @@ pub(crate) struct Sessions {
     started: Instant,
     streams: AtomicU64,
     count: AtomicUsize,
+    settings_room: Arc<Semaphore>,
+    unread_room: Arc<Semaphore>,
 }
 
 /// What a request says about its client's life.
@@ -58,6 +62,8 @@ impl Sessions {
             started: Instant::now(),
             streams: AtomicU64::new(0),
             count: AtomicUsize::new(0),
+            settings_room: Arc::new(Semaphore::new(SETTINGS_BYTES_MAX)),
+            unread_room: Arc::new(Semaphore::new(UNREAD_BYTES_MAX)),
         }
     }
 
@@ -69,12 +75,13 @@ impl Sessions {
 
     /// The session of a client, made if need be; `None` when there are too many.
     pub(crate) fn enter(&self, caller: &Caller<'_>, sign: Sign) -> Option<Arc<Session>> {
+        let now_ms = self.ms(Instant::now());
         let make = || {
             self.count.fetch_add(1, Ordering::Relaxed);
-            Arc::new(Session::new(caller))
+            Arc::new(Session::new(caller, now_ms, self.settings_room.clone()))
         };
         let session = self.by_client.get_or_insert(caller.client, make)?;
-        session.touch(self.ms(Instant::now()), sign);
+        session.touch(now_ms, sign);
         Some(session)
     }
 
@@ -153,9 +160,22 @@ impl Sessions {
         found
     }
 
-    /// A number for a stream just opened; later ones are higher.
-    pub(crate) fn number_stream(&self) -> u64 {
-        self.streams.fetch_add(1, Ordering::Relaxed)
+    /// Opens a stream; its number is higher than those of the streams before.
+    pub(crate) fn open_stream(&self) -> (u64, Commands, Frames) {
+        let (commands, frames) = stream::open(self.unread_room.clone());
+        (self.streams.fetch_add(1, Ordering::Relaxed), commands, frames)
+    }
+
+    /// The clients that said they consume for a group, in order.
+    pub(crate) fn consumers(&self, group: &str) -> Vec<String> {
+        let mut consumers = Vec::new();
+        self.by_client.for_each(|client, session| {
+            if session.consumes_for(group) {
+                consumers.push(client.to_owned());
+            }
+        });
+        consumers.sort_unstable();
+        consumers
     }
 
     /// Everyone, as operators see it.
@@ -178,9 +198,12 @@ fn millis(span: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use centaur_apis::v2::{ClientType, Publishing, Resource, Settings, Subscription, settings::PubSub};
+    use centaur_apis::v2::{
+        ClientType, Publishing, Resource, Settings, Subscription, TelemetryCommand, settings::PubSub,
+    };
+    use futures_util::{FutureExt as _, StreamExt as _};
 
-    use super::*;
+    use super::{session::NoRoom, *};
 
     const EXPIRY: Duration = Duration::from_secs(120);
 
@@ -208,19 +231,20 @@ mod tests {
     async fn commands_go_to_the_newest_stream() {
         let sessions = Sessions::new();
         let session = sessions.enter(&caller("c"), Sign::Seen).expect("room");
-        let (old, mut old_end) = mpsc::channel(4);
-        let (new, mut new_end) = mpsc::channel(1);
+        let (first, old, mut old_end) = sessions.open_stream();
+        let (second, new, mut new_end) = sessions.open_stream();
         let tell = || session.command(TelemetryCommand::default());
         assert_eq!(tell(), Err(Unheard::NoStream), "no stream yet");
-        session.settle(Settings::default(), 1, &old);
-        session.settle(Settings::default(), 2, &new);
-        session.settle(Settings::default(), 1, &old);
+        for (number, stream) in [(first, &old), (second, &new), (first, &old)] {
+            session.settle(&Settings::default(), number, stream).expect("room");
+        }
         assert_eq!(tell(), Ok(()));
-        assert!(new_end.try_recv().is_ok() && old_end.try_recv().is_err());
-        session.unbind(1);
+        assert!(new_end.next().now_or_never().is_some() && old_end.next().now_or_never().is_none());
+        session.unbind(first);
         assert_eq!(tell(), Ok(()), "closing the older changes nothing");
-        assert_eq!(tell(), Err(Unheard::Full), "a full stream is not waited for");
-        session.unbind(2);
+        let full = (0..100).find_map(|_| tell().err());
+        assert_eq!(full, Some(Unheard::Full), "a full stream is not waited for");
+        session.unbind(second);
         assert_eq!(tell(), Err(Unheard::NoStream));
     }
 
@@ -234,7 +258,7 @@ mod tests {
         let topic = Resource { name: "orders".into(), ..Default::default() };
         let publishing = Publishing { topics: vec![topic], ..Default::default() };
         let settings = Settings { pub_sub: Some(PubSub::Publishing(publishing)), ..Default::default() };
-        session.settle(settings, 0, &mpsc::channel(1).0);
+        session.settle(&settings, 0, &sessions.open_stream().1).expect("room");
         session.introduce(ClientType::PushConsumer, "workers");
         let listed = sessions.list(Instant::now()).remove(0);
         assert_eq!((listed.kind.as_str(), listed.group.as_str()), ("producer", ""));
@@ -250,14 +274,14 @@ mod tests {
     #[test]
     fn producers_are_found_by_what_they_named_and_what_they_sent() {
         let sessions = Sessions::new();
-        let (stream, _end) = mpsc::channel(1);
+        let (_, stream, _end) = sessions.open_stream();
         let enter = |client| sessions.enter(&caller(client), Sign::Seen).expect("room");
-        enter("b").settle(producer("orders"), 0, &stream);
-        enter("a").settle(producer("orders"), 1, &stream);
+        enter("b").settle(&producer("orders"), 0, &stream).expect("room");
+        enter("a").settle(&producer("orders"), 1, &stream).expect("room");
         enter("silent").produces("orders");
         assert!(sessions.has(Role::Producer) && !sessions.has(Role::Lite));
         let c = enter("c");
-        c.settle(producer("invoices"), 2, &stream);
+        c.settle(&producer("invoices"), 2, &stream).expect("room");
         c.produces("orders");
         let topics = ["orders", "invoices", "unknown"].map(str::to_owned);
         let found = sessions.producers(&topics);
@@ -271,19 +295,57 @@ mod tests {
     }
 
     #[test]
+    fn what_clients_say_of_themselves_has_a_bound() {
+        let sessions = Sessions { settings_room: Arc::new(Semaphore::new(13)), ..Sessions::new() };
+        let (_, stream, _end) = sessions.open_stream();
+        let enter = |client| sessions.enter(&caller(client), Sign::Seen).expect("room");
+        let (a, b) = (enter("a"), enter("b"));
+        assert_eq!(a.settle(&producer("orders"), 0, &stream), Ok(()));
+        assert_eq!(b.settle(&producer("invoices"), 1, &stream), Err(NoRoom));
+        assert!(!b.has_stream() && !b.has(Role::Producer), "nothing of it is kept");
+        assert_eq!(a.settle(&producer("billing"), 0, &stream), Ok(()), "in place of what it said before");
+        assert_eq!(a.settle(&producer("customers-abroad"), 0, &stream), Err(NoRoom));
+        assert!(a.publishes("billing"), "what it said before stays");
+        assert!(sessions.leave("a"));
+        drop(a);
+        assert_eq!(b.settle(&producer("invoices"), 1, &stream), Ok(()));
+    }
+
+    #[test]
+    fn a_client_waits_for_so_many_answers_at_once() {
+        let sessions = Sessions::new();
+        let session = sessions.enter(&caller("c"), Sign::Receives).expect("room");
+        let mut waiting: Vec<_> = std::iter::from_fn(|| session.wait()).take(10_000).collect();
+        assert_eq!(waiting.len(), session::WAITING_MAX as usize);
+        waiting.pop();
+        assert!(session.wait().is_some());
+    }
+
+    #[test]
+    fn consumers_of_a_group_are_found() {
+        let sessions = Sessions::new();
+        let enter = |client| sessions.enter(&caller(client), Sign::Seen).expect("room");
+        enter("b").introduce(ClientType::PushConsumer, "workers");
+        enter("a").introduce(ClientType::SimpleConsumer, "workers");
+        enter("c").introduce(ClientType::SimpleConsumer, "others");
+        enter("d").introduce(ClientType::Producer, "");
+        assert_eq!(sessions.consumers("workers"), ["a", "b"]);
+    }
+
+    #[test]
     fn only_who_says_so_is_told_of_lite_topics() {
         let sessions = Sessions::new();
         let session = sessions.enter(&caller("c"), Sign::Seen).expect("room");
-        let (stream, _end) = mpsc::channel(1);
+        let (_, stream, _end) = sessions.open_stream();
         let settings = |kind: ClientType| Settings {
             client_type: Some(kind.into()),
             pub_sub: Some(PubSub::Subscription(Subscription::default())),
             ..Default::default()
         };
-        session.settle(settings(ClientType::PushConsumer), 0, &stream);
+        session.settle(&settings(ClientType::PushConsumer), 0, &stream).expect("room");
         assert!(!session.has(Role::Lite));
         for kind in [ClientType::LitePushConsumer, ClientType::LiteSimpleConsumer] {
-            session.settle(settings(kind), 0, &stream);
+            session.settle(&settings(kind), 0, &stream).expect("room");
             assert!(session.has(Role::Lite));
         }
         session.unbind(0);

@@ -128,7 +128,8 @@ mod tests {
     use std::sync::Arc;
 
     use centaur_apis::v2::{PrintThreadStackTraceCommand, Settings, telemetry_command::Command};
-    use tokio::{sync::mpsc, time::Instant};
+    use futures_util::StreamExt as _;
+    use tokio::time::Instant;
 
     use super::*;
     use crate::{
@@ -149,10 +150,10 @@ mod tests {
     async fn an_answer_is_known_by_its_nonce_and_its_client() {
         let (questions, session) = (Questions::new(7), session());
         assert_eq!(questions.ask("c", &session, stack).await, Err(Unanswered::Unheard(Unheard::NoStream)));
-        let (stream, mut heard) = mpsc::channel(4);
-        session.settle(Settings::default(), 0, &stream);
+        let (_, stream, mut heard) = Sessions::new().open_stream();
+        session.settle(&Settings::default(), 0, &stream).expect("room");
         let answering = async {
-            let told = heard.recv().await.expect("a frame").expect("no error");
+            let told = heard.next().await.expect("a frame").expect("no error");
             let Some(Command::PrintThreadStackTraceCommand(asked)) = told.command else { panic!("{told:?}") };
             let text = |text: &str| Answer { text: text.to_owned(), status: None };
             questions.answered("c", "another", text("wrong nonce"));
@@ -168,12 +169,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_silent_client_is_waited_for_5_s() {
         let (questions, session) = (Questions::new(7), session());
-        let (stream, _heard) = mpsc::channel(1);
-        session.settle(Settings::default(), 0, &stream);
+        let (_, stream, _heard) = Sessions::new().open_stream();
+        session.settle(&Settings::default(), 0, &stream).expect("room");
         let began = Instant::now();
         assert_eq!(questions.ask("c", &session, stack).await, Err(Unanswered::Silent));
         assert_eq!(began.elapsed(), PATIENCE);
-        assert_eq!(questions.ask("c", &session, stack).await, Err(Unanswered::Unheard(Unheard::Full)));
         assert!(questions.waiting().is_empty());
     }
 }

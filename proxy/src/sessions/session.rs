@@ -3,8 +3,8 @@
 use std::{
     collections::BTreeSet,
     sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -13,14 +13,18 @@ use centaur_apis::{
     admin,
     v2::{ClientType, Settings, TelemetryCommand, settings::PubSub},
 };
-use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use super::{Commands, Sign};
+use super::{Commands, Sign, Unheard};
 use crate::caller::Caller;
 
 /// Topics of half messages remembered of one client, beside those its settings name.
 const HALF_TOPICS_MAX: usize = 256;
+/// Receives of one client under way at once.
+pub(super) const WAITING_MAX: u32 = 4_096;
+/// Bytes kept of a client's language and version, each.
+const TOLD_BYTES_MAX: usize = 64;
 
 /// One client. Touching it costs a few loads and stores.
 #[derive(Debug)]
@@ -32,7 +36,11 @@ pub(crate) struct Session {
     receives: AtomicBool,
     /// Bits of its roles, of no account without an open stream.
     roles: AtomicU8,
+    /// Receives under way.
+    waiting: AtomicU32,
     about: Mutex<About>,
+    /// Has a permit for each byte of settings that may be kept of all clients.
+    settings_room: Arc<Semaphore>,
     /// The client said that it goes.
     left: CancellationToken,
 }
@@ -41,7 +49,7 @@ pub(crate) struct Session {
 struct About {
     kind: ClientType,
     group: String,
-    settings: Option<Settings>,
+    settings: Option<Said>,
     language: String,
     version: String,
     address: String,
@@ -50,6 +58,24 @@ struct About {
     /// The newest stream and its number.
     stream: Option<(u64, Commands)>,
 }
+
+/// What of a client's settings is of use later.
+#[derive(Debug)]
+struct Said {
+    publishes: bool,
+    /// Those it publishes or consumes: each once, in order, apart by line breaks, which no name has.
+    topics: Box<str>,
+    request_timeout: Option<Duration>,
+    _room: OwnedSemaphorePermit,
+}
+
+/// What all clients said of themselves is too much to keep this too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NoRoom;
+
+/// A receive under way, for as long as it is.
+#[derive(Debug)]
+pub(crate) struct Waiting<'a>(&'a Session);
 
 /// What a client with an open stream may be told of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,29 +87,24 @@ pub(crate) enum Role {
     Lite = 2,
 }
 
-/// Why a client was not told something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unheard {
-    /// No stream of it is open.
-    NoStream,
-    /// It does not read what it was told before.
-    Full,
-}
-
 impl Session {
-    pub(super) fn new(caller: &Caller<'_>) -> Self {
+    pub(super) fn new(caller: &Caller<'_>, now_ms: u64, settings_room: Arc<Semaphore>) -> Self {
+        // Headers are ASCII.
+        let told = |text: &str| text[..text.len().min(TOLD_BYTES_MAX)].to_owned();
         let about = About {
-            language: caller.language.to_owned(),
-            version: caller.version.to_owned(),
+            language: told(caller.language),
+            version: told(caller.version),
             address: caller.peer.map(|peer| peer.to_string()).unwrap_or_default(),
             ..About::default()
         };
         Self {
-            seen_ms: AtomicU64::new(0),
+            seen_ms: AtomicU64::new(now_ms),
             active_ms: AtomicU64::new(0),
             receives: AtomicBool::new(false),
             roles: AtomicU8::new(0),
+            waiting: AtomicU32::new(0),
             about: Mutex::new(about),
+            settings_room,
             left: CancellationToken::new(),
         }
     }
@@ -136,19 +157,22 @@ impl Session {
         }
     }
 
-    /// Keeps the client's settings and makes `commands` its stream, unless a newer one is open.
-    pub(crate) fn settle(&self, settings: Settings, stream: u64, commands: &Commands) {
+    /// Keeps of the client's settings what is of use and makes `commands` its stream, unless a newer
+    /// one is open.
+    pub(crate) fn settle(&self, settings: &Settings, stream: u64, commands: &Commands) -> Result<(), NoRoom> {
+        let said = Said::new(settings, &self.settings_room).ok_or(NoRoom)?;
         let mut about = self.about();
-        about.kind = kind_of(&settings);
+        about.kind = kind_of(settings);
         about.group = match &settings.pub_sub {
             Some(PubSub::Subscription(s)) => s.group.as_ref().map(|g| g.name.clone()).unwrap_or_default(),
             _ => String::new(),
         };
-        about.settings = Some(settings);
+        about.settings = Some(said);
         if about.stream.as_ref().is_none_or(|(bound, _)| *bound <= stream) {
             about.stream = Some((stream, commands.clone()));
         }
         self.roles.store(about.roles(), Ordering::Relaxed);
+        Ok(())
     }
 
     /// Lets go of a stream that ended.
@@ -175,11 +199,20 @@ impl Session {
     /// Whether its settings name the topic, or it sent half messages to it.
     pub(super) fn publishes(&self, topic: &str) -> bool {
         let about = self.about();
-        let names_it = match about.settings.as_ref().and_then(|settings| settings.pub_sub.as_ref()) {
-            Some(PubSub::Publishing(publishing)) => publishing.topics.iter().any(|named| named.name == topic),
-            Some(PubSub::Subscription(_)) | None => false,
-        };
+        let names_it = about.settings.as_ref().is_some_and(|said| said.publishes && said.topics().any(|t| t == topic));
         names_it || about.half_topics.contains(topic)
+    }
+
+    /// Whether it consumes, and for this group.
+    pub(super) fn consumes_for(&self, group: &str) -> bool {
+        let about = self.about();
+        about.kind != ClientType::Producer && about.group == group
+    }
+
+    /// Counts a receive of the client as under way; `None` when it has too many.
+    pub(crate) fn wait(&self) -> Option<Waiting<'_>> {
+        let waiting = Waiting(self);
+        (self.waiting.fetch_add(1, Ordering::Relaxed) < WAITING_MAX).then_some(waiting)
     }
 
     /// Whether there is a way to tell it something.
@@ -190,30 +223,19 @@ impl Session {
     /// Sends a command on the newest stream; waits for nobody.
     pub(crate) fn command(&self, command: TelemetryCommand) -> Result<(), Unheard> {
         match &self.about().stream {
-            Some((_, commands)) => commands.try_send(Ok(command)).map_err(|error| match error {
-                TrySendError::Full(_) => Unheard::Full,
-                TrySendError::Closed(_) => Unheard::NoStream,
-            }),
+            Some((_, commands)) => commands.send(command),
             None => Err(Unheard::NoStream),
         }
     }
 
     /// How long the client waits for an answer beyond its polling time, if it said so.
     pub(crate) fn request_timeout(&self) -> Option<Duration> {
-        let about = self.about();
-        let timeout = about.settings.as_ref()?.request_timeout.as_ref()?;
-        Duration::try_from(*timeout).ok()
+        self.about().settings.as_ref()?.request_timeout
     }
 
     pub(super) fn describe(&self, id: &str, now_ms: u64) -> admin::Client {
         let about = self.about();
-        let topics = match about.settings.as_ref().and_then(|s| s.pub_sub.as_ref()) {
-            Some(PubSub::Publishing(p)) => p.topics.iter().map(|t| t.name.clone()).collect(),
-            Some(PubSub::Subscription(s)) => {
-                s.subscriptions.iter().filter_map(|s| s.topic.as_ref()).map(|t| t.name.clone()).collect()
-            }
-            None => Vec::new(),
-        };
+        let topics = about.settings.iter().flat_map(Said::topics).map(str::to_owned).collect();
         admin::Client {
             id: id.to_owned(),
             kind: kind_name(about.kind).to_owned(),
@@ -233,7 +255,7 @@ impl Session {
 
 impl About {
     fn roles(&self) -> u8 {
-        let publishes = self.settings.as_ref().is_some_and(|s| matches!(s.pub_sub, Some(PubSub::Publishing(_))));
+        let publishes = self.settings.as_ref().is_some_and(|said| said.publishes);
         let mut roles = 0;
         if self.stream.is_some() && (publishes || !self.half_topics.is_empty()) {
             roles |= Role::Producer as u8;
@@ -242,6 +264,37 @@ impl About {
             roles |= Role::Lite as u8;
         }
         roles
+    }
+}
+
+impl Said {
+    fn new(settings: &Settings, room: &Arc<Semaphore>) -> Option<Self> {
+        let mut topics: Vec<&str> = match &settings.pub_sub {
+            Some(PubSub::Publishing(p)) => p.topics.iter().map(|topic| topic.name.as_str()).collect(),
+            Some(PubSub::Subscription(s)) => {
+                s.subscriptions.iter().filter_map(|s| s.topic.as_ref()).map(|topic| topic.name.as_str()).collect()
+            }
+            None => Vec::new(),
+        };
+        topics.sort_unstable();
+        topics.dedup();
+        let topics = topics.join("\n").into_boxed_str();
+        Some(Self {
+            publishes: matches!(settings.pub_sub, Some(PubSub::Publishing(_))),
+            _room: room.clone().try_acquire_many_owned(u32::try_from(topics.len()).ok()?).ok()?,
+            topics,
+            request_timeout: settings.request_timeout.and_then(|timeout| timeout.try_into().ok()),
+        })
+    }
+
+    fn topics(&self) -> impl Iterator<Item = &str> {
+        self.topics.split('\n').filter(|topic| !topic.is_empty())
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

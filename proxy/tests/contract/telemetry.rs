@@ -144,10 +144,15 @@ async fn a_stream_without_a_client_id_is_told_and_ended() {
 #[tokio::test]
 async fn a_client_that_never_reads_disturbs_nobody() {
     both(async |mut h: Harness| {
-        let (deaf, _unread) = open(&mut h.client, "deaf").await;
-        for _ in 0..200 {
-            say(&deaf, producer(&["orders"])).await;
+        let (deaf, mut unread) = open(&mut h.client, "deaf").await;
+        let settings = TelemetryCommand { status: None, command: Some(Command::Settings(producer(&["orders"]))) };
+        let mut said = 0;
+        while deaf.send(settings.clone()).await.is_ok() {
+            said += 1;
+            assert!(said < 100_000, "who reads nothing loses the stream");
         }
+        let heard = async { while let Ok(Some(_)) = unread.message().await {} };
+        timeout(Duration::from_secs(10), heard).await.expect("it ends");
         let (out, mut stream) = open(&mut h.client, CLIENT).await;
         say(&out, producer(&["orders"])).await;
         told(&mut stream).await;
