@@ -47,6 +47,10 @@ impl Machine {
             let sentence = format!("dedupe is {dedupe_ms} ms; at most {DEDUPE_MS_MAX} ms are allowed");
             return Err(Error::new(Reason::Invalid, sentence));
         }
+        if name.is_derived() && request.r#type() == TopicType::Lite {
+            let sentence = format!("topic {:?} takes messages of any kind; it cannot be of type LITE", name.as_str());
+            return Err(Error::new(Reason::Invalid, sentence));
+        }
         self.check_lite_expiry(request)?;
         let created = known.is_none();
         let retention_ms = known.as_ref().map(|topic| topic.retention_ms);

@@ -229,3 +229,22 @@ async fn descriptions_stay_small() {
     let refused = bench.client.list_lite_topics(plain).await.map_err(|status| reason(&status));
     assert_eq!(refused.map(drop), Err(Reason::IllegalTopic));
 }
+
+#[tokio::test]
+async fn a_group_is_told_when_its_topic_was_made_again_as_another() {
+    let mut bench = Bench::new().await;
+    bench.add("one", &["a"]).await;
+    let delete = DeleteTopicRequest { name: TOPIC.to_owned(), ..Default::default() };
+    bench.client.delete_topic(delete).await.expect("deleted");
+    create_topic(&mut bench.client, TOPIC, 1).await.expect("made");
+    assert_eq!(harness::pop(&mut bench.client, GROUP, TOPIC, 1).await, Err(Reason::IllegalTopic));
+}
+
+#[tokio::test]
+async fn dead_letters_do_not_go_to_lite_topics() {
+    let mut bench = Bench::new().await;
+    let request =
+        PutTopicRequest { name: format!("%DLQ%{GROUP}"), r#type: TopicType::Lite.into(), ..Default::default() };
+    let refused = bench.client.put_topic(request).await.map(drop).map_err(|status| reason(&status));
+    assert_eq!(refused, Err(Reason::Invalid));
+}

@@ -78,6 +78,7 @@ impl Machine {
         };
         match &group.lite {
             Some(lite) if lite.topic != topic.settings.name => Err(bound_elsewhere(group, lite, &topic.settings.name)),
+            Some(_) if !topic.is_lite() => Err(not_a_lite_topic(topic)),
             Some(lite) => Ok(Some(Line { reader, client: if lite.wildcard { 0 } else { client } })),
             None if topic.is_lite() => Err(not_a_lite_group(&group.name)),
             None => Ok(None),
