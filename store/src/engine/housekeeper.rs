@@ -27,7 +27,7 @@ use crate::{
     },
 };
 
-/// No snapshot yet.
+/// Not two snapshots yet.
 const NONE: u64 = u64::MAX;
 
 enum Work {
@@ -54,7 +54,7 @@ pub struct Housekeeper {
 impl Housekeeper {
     pub fn start(data_dir: &Path, commands: mpsc::SyncSender<Command>) -> io::Result<Self> {
         let (work, tasks) = mpsc::channel();
-        let replay_from = Arc::new(AtomicU64::new(oldest_snapshot(data_dir)));
+        let replay_from = Arc::new(AtomicU64::new(last_but_one(data_dir)));
         let dir = data_dir.to_owned();
         let kept = Arc::clone(&replay_from);
         let run = move || {
@@ -112,7 +112,7 @@ impl Housekeeper {
         }
     }
 
-    /// Where a start would begin to read if the newest snapshot were lost; none without snapshots.
+    /// Where a start would begin to read if the newest snapshot were lost; none without two of them.
     pub fn replay_from(&self) -> Option<Lsn> {
         let lsn = self.replay_from.load(Ordering::Acquire);
         (lsn != NONE).then_some(Lsn(lsn))
@@ -149,7 +149,7 @@ fn write_run(dir: &Path, open: &Open, segment: &SegmentInfo, commands: &mpsc::Sy
 
 fn save_snapshot(dir: &Path, at: Lsn, snapshot: &[u8], replay_from: &AtomicU64) {
     match snapshot_file::save(dir, at, snapshot) {
-        Ok(()) => replay_from.store(oldest_snapshot(dir), Ordering::Release),
+        Ok(()) => replay_from.store(last_but_one(dir), Ordering::Release),
         Err(error) => {
             tracing::error!(at_lsn = at.0, %error, "snapshot cannot be written; the next start reads more of the log")
         }
@@ -219,6 +219,7 @@ pub fn run_path(dir: &Path, base: Lsn) -> PathBuf {
     dir.join("log").join(format!("{:020}.idx", base.0))
 }
 
-fn oldest_snapshot(dir: &Path) -> u64 {
-    snapshot_file::kept(dir).into_iter().min().map_or(NONE, |lsn| lsn.0)
+/// Where a start would begin if the newest snapshot turned out to be damaged.
+fn last_but_one(dir: &Path) -> u64 {
+    snapshot_file::kept(dir).get(1).map_or(NONE, |lsn| lsn.0)
 }

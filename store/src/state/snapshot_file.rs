@@ -63,7 +63,8 @@ pub fn save(data_dir: &Path, at: Lsn, bytes: &[u8]) -> io::Result<()> {
     File::open(&dir)?.sync_all()
 }
 
-/// The newest sound snapshot that is true at `at_most` or earlier, and where it is true.
+/// The newest sound snapshot that is true at `at_most` or earlier, and where it is true. Damaged ones
+/// are removed.
 pub fn load_newest(data_dir: &Path, at_most: Lsn) -> Option<(Lsn, Bytes)> {
     kept(data_dir).into_iter().filter(|at| *at <= at_most).find_map(|at| {
         let path = file(data_dir, at);
@@ -71,10 +72,23 @@ pub fn load_newest(data_dir: &Path, at_most: Lsn) -> Option<(Lsn, Bytes)> {
             Ok(bytes) => Some((at, bytes)),
             Err(error) => {
                 tracing::warn!(path = %path.display(), %error, "snapshot cannot be used, the one before it is tried");
+                remove_if_damaged(&path, &error);
                 None
             }
         }
     })
+}
+
+/// Removes a file that never will be a snapshot: it must not count as one of those that are kept.
+fn remove_if_damaged(path: &Path, error: &Unusable) {
+    match error {
+        Unusable::Length | Unusable::Checksum | Unusable::Foreign => {
+            if let Err(error) = fs::remove_file(path) {
+                tracing::warn!(path = %path.display(), %error, "damaged snapshot cannot be removed");
+            }
+        }
+        Unusable::Io(_) | Unusable::Version(_) => {}
+    }
 }
 
 /// Removes snapshots of a time that a cut of the log has undone: the log will pass their places
@@ -226,6 +240,7 @@ mod tests {
             passed_over(&flipped, &format!("bit {bit}"));
         }
         passed_over(&[sound.as_slice(), b"x"].concat(), "a byte too many");
+        assert_eq!(kept(dir.path()), [Lsn(1)], "damaged ones do not stay");
         fs::rename(file(dir.path(), Lsn(1)), &path).expect("renamed");
         assert_eq!(load_newest(dir.path(), Lsn(2)), None, "a file under another place's name");
     }
