@@ -11,14 +11,14 @@ use std::{
 };
 
 use centaur_apis::store::{
-    ChangeVisibilityRequest, Delivery, DescribeRequest, DescribeTopicRequest, Place, QueryMessagesRequest, Reason,
-    query_messages_request::By,
+    AppendRequest, Batch, ChangeVisibilityRequest, Delivery, DescribeRequest, DescribeTopicRequest, Place, PopRequest,
+    QueryMessagesRequest, Reason, query_messages_request::By,
 };
 use centaur_store::{
     Config, Flush, Store,
     log::faulty::{Faults, FaultyDisk, Random},
 };
-use harness::{Client, Hands, Medium, ack, create_topic, message, message_id, pop, reason, send, setting};
+use harness::{Client, Hands, Medium, UNLIMITED, ack, create_topic, message, message_id, pop, reason, send, setting};
 use tempfile::TempDir;
 
 const TOPIC: &str = "orders";
@@ -324,6 +324,105 @@ async fn a_full_disk_refuses_messages_and_settles_what_is_held() {
     let left = pop(&mut client, GROUP, TOPIC, 256).await.expect("taken");
     assert_eq!(left.len(), 21, "nothing is lost and nothing comes back");
     drop(store);
+}
+
+/// Gives a lease another end again and again, `most` times if there is room; says how often.
+async fn change(client: &mut Client, mut handle: String, most: u32) -> u32 {
+    for changed in 0..most {
+        let request = ChangeVisibilityRequest {
+            group: GROUP.to_owned(),
+            topic: TOPIC.to_owned(),
+            handle,
+            invisible_ms: 60_000,
+            uncounted: true,
+        };
+        match client.change_visibility(request).await {
+            Ok(answer) => handle = answer.into_inner().handle,
+            Err(status) => {
+                assert_eq!(reason(&status), Reason::Full);
+                return changed;
+            }
+        }
+    }
+    most
+}
+
+/// Sends until the store has found that there is room again.
+async fn go_on(client: &mut Client) -> u64 {
+    for _ in 0..1_000 {
+        match send(client, TOPIC, 0, message(TOPIC, "late", None, &[], vec![7; 1000])).await {
+            Err(Reason::Full) => tokio::task::yield_now().await,
+            sent => return sent.expect("stored"),
+        }
+    }
+    panic!("it stays full for ever");
+}
+
+/// What is kept for a full disk is begun, and too small for anything.
+#[tokio::test]
+async fn a_store_goes_on_after_its_disk_was_full() {
+    let bench = Bench::new(Flush::Sync);
+    let (store, mut client) = bench.open().expect("opened");
+    create_topic(&mut client, TOPIC, QUEUES).await.expect("created");
+    send(&mut client, TOPIC, 0, message(TOPIC, "m", None, &[], vec![7])).await.expect("stored");
+    let handle = take(&mut client, 1).await.remove(0).handle;
+    bench.disk.set_capacity(Some(1));
+    change(&mut client, handle, u32::MAX).await;
+    bench.disk.set_capacity(None);
+    assert_eq!(go_on(&mut client).await, 1);
+    drop(store);
+    let (_store, mut client) = bench.open().expect("opened again");
+    assert_eq!(go_on(&mut client).await, 2);
+}
+
+/// Fills a disk with other ends of one lease, `changes` of them at most, while there are answers that
+/// then nobody takes; says how many there was room for.
+async fn let_go_on_a_full_disk(changes: u32) -> u32 {
+    const ANSWERS: u32 = 40;
+    let bench = Bench::new(Flush::Sync);
+    let (store, mut client) = bench.open().expect("opened");
+    create_topic(&mut client, TOPIC, QUEUES).await.expect("created");
+    send(&mut client, TOPIC, 0, message(TOPIC, "first", None, &[], vec![7])).await.expect("stored");
+    let handle = take(&mut client, 1).await.remove(0).handle;
+    let request = || PopRequest {
+        group: GROUP.to_owned(),
+        topic: TOPIC.to_owned(),
+        client: "gone".to_owned(),
+        messages_max: 32,
+        bytes_max: UNLIMITED,
+        invisible_ms: 60_000,
+        wait_ms: 60_000,
+        ..Default::default()
+    };
+    let mut clients: Vec<Client> = (0..ANSWERS).map(|_| client.clone()).collect();
+    let mut answers: Vec<_> = clients.iter_mut().map(|client| Box::pin(client.pop(request()))).collect();
+    for answer in &mut answers {
+        assert!(futures_util::poll!(answer.as_mut()).is_pending());
+        let messages = (0..32).map(|n| message(TOPIC, &n.to_string(), None, &[], vec![7])).collect();
+        let batch = Batch { topic: TOPIC.to_owned(), messages };
+        client.append(AppendRequest { batches: vec![batch] }).await.expect("stored");
+    }
+
+    bench.disk.set_capacity(Some(1));
+    let changed = change(&mut client, handle, changes).await;
+    drop(answers);
+    for _ in 0..3 {
+        assert_eq!(send(&mut client, TOPIC, 0, message(TOPIC, "late", None, &[], vec![7])).await, Err(Reason::Full));
+    }
+    bench.disk.set_capacity(None);
+    go_on(&mut client).await;
+    bench.hands.pass(60_000);
+    assert_eq!(take(&mut client, 256).await.len(), 256, "leases end by themselves");
+    drop(store);
+    changed
+}
+
+#[tokio::test]
+async fn leases_nobody_took_do_not_end_the_store_on_a_full_disk() {
+    let most = let_go_on_a_full_disk(u32::MAX).await;
+    for changes in most.saturating_sub(10)..most {
+        let_go_on_a_full_disk(changes).await;
+    }
 }
 
 /// Some file systems copy on write, and have no room even for what was allocated.

@@ -3,8 +3,9 @@
 mod harness;
 
 use centaur_apis::store::{
-    ChangeVisibilityRequest, DeleteTopicRequest, Delivery, Filter, GetOffsetRequest, QueryOffsetRequest, ReadRequest,
-    ReadResponse, Reason, ResetGroupRequest, ResetQueue, filter::Kind, query_offset_request, reset_group_request::To,
+    ChangeVisibilityRequest, DeleteTopicRequest, Delivery, Filter, GetOffsetRequest, PopRequest, QueryOffsetRequest,
+    ReadRequest, ReadResponse, Reason, ResetGroupRequest, ResetQueue, filter::Kind, query_offset_request,
+    reset_group_request::To,
 };
 use centaur_store::{Config, Store};
 use harness::{Client, Hands, Medium, START_MS, UNLIMITED, ack, create_topic, message, message_id, pop, reason, send};
@@ -205,4 +206,52 @@ async fn a_strict_reset_refuses_what_is_outside_of_the_queue() {
     assert_eq!(reason(&refused), Reason::Invalid);
     client.reset_group(request(2, 0)).await.expect("moved");
     assert_eq!(ids(&pop(&mut client, GROUP, TOPIC, 32).await.expect("answered")), [2]);
+}
+
+/// Has the first message leased by the store for a client that does not look at the answer.
+async fn answered<'a>(asking: &'a mut Client, other: &mut Client) -> impl Future<Output: Sized> + 'a {
+    let request = PopRequest {
+        group: GROUP.into(),
+        topic: TOPIC.into(),
+        client: "gone".into(),
+        messages_max: 1,
+        bytes_max: UNLIMITED,
+        invisible_ms: 60_000,
+        wait_ms: 60_000,
+        create_group: true,
+        ..Default::default()
+    };
+    let mut answer = Box::pin(asking.pop(request));
+    assert!(futures_util::poll!(answer.as_mut()).is_pending());
+    put(other, 0, None).await;
+    assert_eq!(pop(other, GROUP, TOPIC, 1).await, Ok(vec![]), "it is leased");
+    answer
+}
+
+/// What two polls give: the store hears of what a client lets go of with the first, and gives it to the second.
+async fn pop_twice(client: &mut Client) -> Vec<Delivery> {
+    let first = pop(client, GROUP, TOPIC, 1).await.expect("answered");
+    [first, pop(client, GROUP, TOPIC, 1).await.expect("answered")].concat()
+}
+
+#[tokio::test]
+async fn an_answer_nobody_takes_gives_its_lease_back() {
+    let (_dir, _hands, _store, mut client) = store_with(0).await;
+    let mut asking = client.clone();
+    drop(answered(&mut asking, &mut client).await);
+    let again = pop_twice(&mut client).await;
+    assert_eq!((ids(&again), again[0].attempt), (vec![0], 1), "the delivery did not count");
+}
+
+#[tokio::test]
+async fn an_answer_nobody_takes_after_a_reset_leaves_the_lease_of_another_alone() {
+    let (_dir, _hands, _store, mut client) = store_with(0).await;
+    let mut asking = client.clone();
+    let answer = answered(&mut asking, &mut client).await;
+    reset(&mut client, To::Earliest(true), false).await.expect("reset");
+    let others = pop(&mut client, GROUP, TOPIC, 1).await.expect("answered");
+    assert_eq!(ids(&others), [0]);
+    drop(answer);
+    assert_eq!(pop_twice(&mut client).await, [], "the other one has it still");
+    assert_eq!(ack(&mut client, GROUP, TOPIC, &others[0].handle).await, Ok(()));
 }

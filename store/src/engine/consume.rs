@@ -33,6 +33,8 @@ use crate::{
 const MESSAGES_MAX: u32 = 256;
 /// Bytes of one queue's position in the log, at most.
 pub(super) const POSITION_BYTES: usize = 20;
+/// Bytes of another end of a lease in the log, at most.
+const VISIBILITY_BYTES: usize = 96;
 /// Longest invisible time of a lease, with some grace over the public limit.
 const INVISIBLE_MS_MAX: u64 = 24 * 3_600_000;
 /// Longest time that messages stay with a client that has ended.
@@ -510,12 +512,16 @@ impl Machine {
         }
     }
 
-    /// Makes messages visible that were leased and not received; the delivery does not count.
+    /// Makes messages visible that were leased and not received; the delivery does not count. Without
+    /// room on the disk their leases run out by themselves.
     fn give_back(&mut self, reader: Reader, grants: &[Grant]) {
         for grant in grants {
-            let ReceiptHandle { queue, offset, generation, .. } = grant.handle;
-            let current = self.state.pop.get(reader).and_then(|s| s.row(queue, offset));
-            if current.is_some_and(|row| row.generation == generation && row.hold == Hold::Leased) {
+            let ReceiptHandle { queue, offset, generation, epoch, .. } = grant.handle;
+            let cursor = self.state.pop.get(reader).and_then(|s| s.cursors.get(queue));
+            // Since a reset, another one may hold it by a lease that counts from the beginning.
+            let row = cursor.filter(|cursor| cursor.epoch == epoch).and_then(|cursor| cursor.rows.get(&offset));
+            let is_held = row.is_some_and(|row| row.generation == generation && row.hold == Hold::Leased);
+            if is_held && self.make_room(VISIBILITY_BYTES).is_ok() {
                 self.commit(Event::VisibilityChanged(VisibilityChanged {
                     group: reader.group,
                     topic: reader.topic,

@@ -331,8 +331,20 @@ impl Machine {
     pub(super) fn roll(&mut self, wanted: bool) {
         let is_empty = self.log.segments().last().is_none_or(|open| open.base == self.log.next());
         // A block that waits to be written belongs to the state a snapshot would hold.
-        if !wanted || is_empty || self.failure.is_some() || !self.body.is_empty() {
+        if !wanted || self.failure.is_some() || !self.body.is_empty() {
             return;
+        }
+        if is_empty {
+            // What comes now may never fit into a small segment, and an empty one cannot be sealed.
+            if !self.log.has_outlived_reserve() {
+                return;
+            }
+            record::encode_control(&Control { event: None }, &mut self.body);
+            self.records += 1;
+            self.write_block();
+            if !self.body.is_empty() {
+                return;
+            }
         }
         match self.log.roll() {
             Ok(sealed) => {

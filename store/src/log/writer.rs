@@ -130,6 +130,13 @@ impl Log {
         self.open.room(self.next())
     }
 
+    /// Whether the open segment is a small one, begun when there was no room for a whole one, and there
+    /// is room again.
+    pub fn has_outlived_reserve(&self) -> bool {
+        let is_small = self.open.header.file_bytes < self.space.segment_bytes();
+        is_small && matches!(self.space.stage(), DiskStage::Ok | DiskStage::Tight)
+    }
+
     /// Where the next block begins.
     pub fn next(&self) -> Lsn {
         self.contents.end.lsn
