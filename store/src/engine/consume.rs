@@ -541,10 +541,13 @@ impl Machine {
     }
 
     pub(super) fn find_lease(&self, group: &str, topic: &str, handle: &str) -> Result<Found, Error> {
-        let Some(handle) = ReceiptHandle::open(handle, |id| self.state.handle_keys.get(&id)) else {
+        let Some(handle) = ReceiptHandle::open(handle, |id| self.state.handle_key(id)) else {
             metrics::forged_handle();
             return Err(invalid_handle("it was not made by this store"));
         };
+        if self.state.newest_handle_key().is_none_or(|(id, _)| id != handle.key_id) {
+            return Err(invalid_handle("a power failure came after it was given out; the message comes again"));
+        }
         let reader = Reader { group: handle.group, topic: handle.topic };
         let same = handle.store_group == self.store_group
             && self.state.topics.get(handle.topic).is_some_and(|t| t.settings.name == topic)

@@ -19,6 +19,7 @@ use super::{
     Command, Settle,
     consume::{Ask, Returned},
     housekeeper::Housekeeper,
+    lives,
     offsets::Watchers,
     retention::Retention,
     schedule::Others,
@@ -477,7 +478,12 @@ impl Machine {
         if self.failure.is_some() {
             return Ok(()); // told already; no clean marker
         }
-        self.log.close()
+        let data_dir = self.config.data_dir.clone();
+        self.log.close()?;
+        if let Err(error) = lives::end(&data_dir) {
+            tracing::warn!(%error, "the note that not all is synced stays; the next start is careful for nothing");
+        }
+        Ok(())
     }
 }
 

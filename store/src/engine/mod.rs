@@ -8,6 +8,7 @@ mod dead_letter;
 mod duplicates;
 mod housekeeper;
 mod lite;
+mod lives;
 mod machine;
 mod needed;
 mod offsets;

@@ -192,8 +192,7 @@ impl Machine {
     /// A ticket that this store made, for a message of the topic that is named.
     fn recall_ticket(&self, request: &RecallRequest) -> Result<Ticket, Error> {
         let invalid = |why: &str| Err(Error::new(Reason::Invalid, format!("ticket is not valid: {why}")));
-        let keys = &self.state.handle_keys;
-        let Some(ticket) = Ticket::open(&request.ticket, |id| keys.get(&id)) else {
+        let Some(ticket) = Ticket::open(&request.ticket, |id| self.state.handle_key(id)) else {
             return invalid("it was not made by this store");
         };
         if ticket.store_group != self.store_group {
@@ -201,6 +200,9 @@ impl Machine {
         }
         if ticket.purpose != Purpose::Recall {
             return invalid("it is not of a scheduled message");
+        }
+        if self.was_lost(&ticket) {
+            return Err(Error::new(Reason::TooLate, "ticket is of a message that a power failure took"));
         }
         let topic = self.state.topics.named(&request.topic).ok_or_else(|| topic_not_found(&request.topic))?;
         if ticket.topic == topic.settings.id {

@@ -21,7 +21,7 @@ use prost::Message as _;
 use thiserror::Error;
 use tokio::sync::watch;
 
-use super::{COMMANDS_MAX, Command, Facts, Handle, Machine, housekeeper::run_path, machine::Parts, spawn};
+use super::{COMMANDS_MAX, Command, Facts, Handle, Machine, housekeeper::run_path, lives, machine::Parts, spawn};
 use crate::{
     clock::{Clock, StoreTime},
     config::Config,
@@ -81,6 +81,8 @@ impl Engine {
             salvage: config.salvage,
         };
         let mut opened = log::open(options, io)?;
+        let is_cut = config.salvage && opened.recovery.cut.is_some();
+        let may_have_lost = is_cut || lives::may_have_lost(&config.data_dir)?;
         let (state, replayed) = recover(&config, &mut opened.log, &opened.reader, &opened.recovery.segments)?;
         let is_new = opened.log.next() == Lsn(0);
         let recovered_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -95,6 +97,7 @@ impl Engine {
         let (failed, failure) = watch::channel(None);
         let store_group =
             u32::try_from(hash64(config.store_group.as_bytes()) & u64::from(u32::MAX)).unwrap_or_default();
+        let (data_dir, flush) = (config.data_dir.clone(), config.flush);
         let mut machine = Machine::new(Parts {
             time: StoreTime::new(clock, opened.recovery.last_store_ms),
             state,
@@ -106,7 +109,10 @@ impl Engine {
             facts: facts.clone(),
             config,
         })?;
-        machine.make_handle_key();
+        machine.make_handle_key(may_have_lost);
+        if machine.failure().is_none() {
+            lives::begin(&data_dir, flush)?;
+        }
         let thread = spawn(machine, waiting)?;
         let handle = Handle::new(commands.clone(), failure);
         Ok(Self { handle, reader: opened.reader, facts, commands, thread: Some(thread) })
@@ -130,13 +136,24 @@ impl Drop for Engine {
 }
 
 impl Machine {
-    /// Every store group has a key of its own to make receipt handles with.
-    fn make_handle_key(&mut self) {
-        if self.state.newest_handle_key().is_none() {
-            let key = log::random_bytes();
-            self.commit(Event::HandleKey(HandleKey { id: 1, key: Bytes::copy_from_slice(&key) }));
-            self.write_block();
+    /// Every store group has a key of its own to make receipt handles and tickets with, and another
+    /// one since each loss: those of what was lost must not fit what comes in its place.
+    fn make_handle_key(&mut self, may_have_lost: bool) {
+        let newest = self.state.newest_handle_key().map(|(id, _)| id);
+        if newest.is_some() && !may_have_lost {
+            return;
         }
+        if may_have_lost {
+            tracing::warn!(
+                end_lsn = self.log.next().0,
+                "store may have lost the last messages it confirmed; receipt handles from before are refused, and what they are of comes again"
+            );
+        }
+        let id = newest.and_then(|id| id.checked_add(1)).unwrap_or(1);
+        let key = Bytes::copy_from_slice(&log::random_bytes());
+        self.commit(Event::HandleKey(HandleKey { id: id.into(), key, ..Default::default() }));
+        self.write_block();
+        self.sync();
     }
 }
 
@@ -149,7 +166,8 @@ fn recover(
 ) -> Result<(State, u64), OpenError> {
     let start = segments.first().map_or(Lsn(0), |segment| segment.base);
     snapshot_file::forget_after(&config.data_dir, log.next())?;
-    let snapshot = snapshot_file::load_newest(&config.data_dir, log.next());
+    let mut damaged = Vec::new();
+    let snapshot = snapshot_file::load_newest(&config.data_dir, log.next(), &mut damaged);
     let (mut state, from) = match snapshot.and_then(|(at, bytes)| Some((at, Snapshot::decode(bytes).ok()?))) {
         Some((at, snapshot)) => (State::from_snapshot(snapshot), at),
         None if start == Lsn(0) || config.salvage => (State::default(), start),
@@ -172,6 +190,7 @@ fn recover(
             replayed += replay(&mut state, reader, from.max(segment.base), segment)?;
         }
     }
+    snapshot_file::remove(&damaged);
     // Segments whose retirement was recorded but whose files were still there.
     for segment in segments.iter().filter(|segment| segment.sealed && segment.end <= state.start) {
         state.index.remove_oldest(segment.base);

@@ -159,14 +159,19 @@ impl Machine {
         Ok(None)
     }
 
+    /// Whether a power failure took the message of a ticket, as it can when not every message is
+    /// synced. Another may be in its place.
+    pub(super) fn was_lost(&self, ticket: &Ticket) -> bool {
+        ticket.lsn >= self.state.handle_key_end(ticket.key_id).unwrap_or(self.log.next())
+    }
+
     /// The half message that a ticket was made for, if this store made it for that topic.
     fn half_named(&self, ticket: &str, topic: u32) -> Option<Lsn> {
-        let ticket = Ticket::open(ticket, |id| self.state.handle_keys.get(&id))?;
+        let ticket = Ticket::open(ticket, |id| self.state.handle_key(id))?;
         let is_ours = ticket.store_group == self.store_group
             && ticket.purpose == Purpose::Transaction
             && ticket.topic == topic
-            // Beyond the end is what a power failure took, when not every message is synced.
-            && ticket.lsn < self.log.next();
+            && !self.was_lost(&ticket);
         is_ours.then_some(ticket.lsn)
     }
 

@@ -14,7 +14,10 @@ pub mod timers;
 pub mod topics;
 pub mod transactions;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+};
 
 use centaur_apis::{
     log::{self, Control, Released, control::Event},
@@ -44,12 +47,20 @@ pub struct State {
     pub lite: Lite,
     /// Dead letters that were sent again.
     pub redriven: RedrivenOffsets,
-    /// Keys of receipt handles; the last one makes new handles.
-    pub handle_keys: BTreeMap<u8, [u8; 32]>,
+    /// Keys of receipt handles and tickets; the last one makes new ones.
+    handle_keys: BTreeMap<u8, HandleKey>,
     /// First segment that is not retired.
     pub start: Lsn,
     /// Where messages are. Files of its own; not part of a snapshot.
     pub index: Index,
+}
+
+/// A key, and the place of its record in the log. A key comes when the store before may have lost its
+/// last moments, so that what was made with an older one says nothing of what came behind that place.
+#[derive(Clone, Copy)]
+struct HandleKey {
+    key: [u8; 32],
+    since: Lsn,
 }
 
 /// What applying a record did that is worth counting.
@@ -137,7 +148,7 @@ impl State {
             Event::SessionEnded(ended) => self.pop.end_session(ended),
             Event::DeadLettered(moved) => self.pop.dead_letter(moved),
             Event::SegmentRetired(retired) => return self.retire(retired),
-            Event::HandleKey(key) => self.set_handle_key(key),
+            Event::HandleKey(key) => self.set_handle_key(key, lsn),
             Event::TimersFired(fired) => {
                 self.timers.fire(fired);
                 fired.released.iter().for_each(|released| self.release(released, fired.at_ms, indexed));
@@ -166,7 +177,17 @@ impl State {
 
     /// The key new receipt handles are made with, and its id.
     pub fn newest_handle_key(&self) -> Option<(u8, &[u8; 32])> {
-        self.handle_keys.last_key_value().map(|(id, key)| (*id, key))
+        self.handle_keys.last_key_value().map(|(id, HandleKey { key, .. })| (*id, key))
+    }
+
+    /// The key of this id.
+    pub fn handle_key(&self, id: u8) -> Option<&[u8; 32]> {
+        self.handle_keys.get(&id).map(|HandleKey { key, .. }| key)
+    }
+
+    /// Where the records end that tickets made with a key may name; none for the newest.
+    pub fn handle_key_end(&self, id: u8) -> Option<Lsn> {
+        self.handle_keys.range((Bound::Excluded(id), Bound::Unbounded)).next().map(|(_, next)| next.since)
     }
 
     fn set_topic(&mut self, topic: &log::Topic) {
@@ -234,9 +255,11 @@ impl State {
         applied
     }
 
-    fn set_handle_key(&mut self, event: &log::HandleKey) {
+    fn set_handle_key(&mut self, event: &log::HandleKey, since: Lsn) {
         if let (Ok(id), Ok(key)) = (u8::try_from(event.id), <[u8; 32]>::try_from(event.key.as_ref())) {
-            self.handle_keys.insert(id, key);
+            // Ids begin anew when there are no more of them.
+            self.handle_keys.retain(|known, _| *known < id);
+            self.handle_keys.insert(id, HandleKey { key, since });
         }
     }
 }

@@ -26,7 +26,11 @@ const PASSED: u32 = 4;
 impl State {
     /// The state as it is at `at`, without the index.
     pub fn to_snapshot(&self, at: Lsn) -> Snapshot {
-        let key = |(id, key): (&u8, &[u8; 32])| HandleKey { id: u32::from(*id), key: key.to_vec().into() };
+        let key = |(id, known): (&u8, &super::HandleKey)| HandleKey {
+            id: u32::from(*id),
+            key: known.key.to_vec().into(),
+            since_lsn: known.since.0,
+        };
         Snapshot {
             at_lsn: at.0,
             start_lsn: self.start.0,
@@ -64,7 +68,7 @@ impl State {
         snapshot.groups.iter().for_each(|group| state.groups.set(group));
         state.groups.reserve_ids(snapshot.last_group_id);
         state.timers = snapshot.timers.as_ref().map(Timers::from_snapshot).unwrap_or_default();
-        snapshot.handle_keys.iter().for_each(|key| state.set_handle_key(key));
+        snapshot.handle_keys.iter().for_each(|key| state.set_handle_key(key, Lsn(key.since_lsn)));
         state.transactions.restore(snapshot.transactions);
         state.redriven = RedrivenOffsets::from_snapshot(&snapshot.redriven);
         for saved in snapshot.subscriptions {

@@ -63,31 +63,30 @@ pub fn save(data_dir: &Path, at: Lsn, bytes: &[u8]) -> io::Result<()> {
     File::open(&dir)?.sync_all()
 }
 
-/// The newest sound snapshot that is true at `at_most` or earlier, and where it is true. Damaged ones
-/// are removed.
-pub fn load_newest(data_dir: &Path, at_most: Lsn) -> Option<(Lsn, Bytes)> {
+/// The newest sound snapshot that is true at `at_most` or earlier, and where it is true. Adds to
+/// `damaged` what it passed over and never will be a snapshot.
+pub fn load_newest(data_dir: &Path, at_most: Lsn, damaged: &mut Vec<PathBuf>) -> Option<(Lsn, Bytes)> {
     kept(data_dir).into_iter().filter(|at| *at <= at_most).find_map(|at| {
         let path = file(data_dir, at);
         match load(&path, at) {
             Ok(bytes) => Some((at, bytes)),
             Err(error) => {
                 tracing::warn!(path = %path.display(), %error, "snapshot cannot be used, the one before it is tried");
-                remove_if_damaged(&path, &error);
+                if matches!(error, Unusable::Length | Unusable::Checksum | Unusable::Foreign) {
+                    damaged.push(path);
+                }
                 None
             }
         }
     })
 }
 
-/// Removes a file that never will be a snapshot: it must not count as one of those that are kept.
-fn remove_if_damaged(path: &Path, error: &Unusable) {
-    match error {
-        Unusable::Length | Unusable::Checksum | Unusable::Foreign => {
-            if let Err(error) = fs::remove_file(path) {
-                tracing::warn!(path = %path.display(), %error, "damaged snapshot cannot be removed");
-            }
+/// Removes damaged snapshots: they must not count as some of those that are kept.
+pub fn remove(damaged: &[PathBuf]) {
+    for path in damaged {
+        if let Err(error) = fs::remove_file(path) {
+            tracing::warn!(path = %path.display(), %error, "damaged snapshot cannot be removed");
         }
-        Unusable::Io(_) | Unusable::Version(_) => {}
     }
 }
 
@@ -173,6 +172,10 @@ fn load(path: &Path, at: Lsn) -> Result<Bytes, Unusable> {
 mod tests {
     use super::*;
 
+    fn newest(dir: &Path, at_most: Lsn) -> Option<(Lsn, Bytes)> {
+        load_newest(dir, at_most, &mut Vec::new())
+    }
+
     #[test]
     fn the_newest_two_are_kept() {
         let dir = tempfile::tempdir().expect("a folder");
@@ -180,9 +183,9 @@ mod tests {
             save(dir.path(), Lsn(at), format!("state {at}").as_bytes()).expect("saved");
         }
         assert_eq!(kept(dir.path()), [Lsn(40), Lsn(30)]);
-        assert_eq!(load_newest(dir.path(), Lsn(40)), Some((Lsn(40), "state 40".into())));
-        assert_eq!(load_newest(dir.path(), Lsn(39)), Some((Lsn(30), "state 30".into())));
-        assert_eq!(load_newest(dir.path(), Lsn(29)), None);
+        assert_eq!(newest(dir.path(), Lsn(40)), Some((Lsn(40), "state 40".into())));
+        assert_eq!(newest(dir.path(), Lsn(39)), Some((Lsn(30), "state 30".into())));
+        assert_eq!(newest(dir.path(), Lsn(29)), None);
     }
 
     #[test]
@@ -229,7 +232,7 @@ mod tests {
         let sound = fs::read(&path).expect("read");
         let passed_over = |bytes: &[u8], what: &str| {
             fs::write(&path, bytes).expect("written");
-            assert_eq!(load_newest(dir.path(), Lsn(2)), Some((Lsn(1), "old".into())), "{what}");
+            assert_eq!(newest(dir.path(), Lsn(2)), Some((Lsn(1), "old".into())), "{what}");
         };
         for cut in 0..sound.len() {
             passed_over(&sound[..cut], &format!("cut at {cut}"));
@@ -240,8 +243,12 @@ mod tests {
             passed_over(&flipped, &format!("bit {bit}"));
         }
         passed_over(&[sound.as_slice(), b"x"].concat(), "a byte too many");
-        assert_eq!(kept(dir.path()), [Lsn(1)], "damaged ones do not stay");
+        let mut damaged = Vec::new();
+        load_newest(dir.path(), Lsn(2), &mut damaged);
+        assert_eq!(kept(dir.path()), [Lsn(2), Lsn(1)], "looking changes nothing");
+        remove(&damaged);
+        assert_eq!(kept(dir.path()), [Lsn(1)]);
         fs::rename(file(dir.path(), Lsn(1)), &path).expect("renamed");
-        assert_eq!(load_newest(dir.path(), Lsn(2)), None, "a file under another place's name");
+        assert_eq!(newest(dir.path(), Lsn(2)), None, "a file under another place's name");
     }
 }
