@@ -190,6 +190,9 @@ fn recover(
             replayed += replay(&mut state, reader, from.max(segment.base), segment)?;
         }
     }
+    if config.salvage {
+        state.raise_ends();
+    }
     snapshot_file::remove(&damaged);
     // Segments whose retirement was recorded but whose files were still there.
     for segment in segments.iter().filter(|segment| segment.sealed && segment.end <= state.start) {

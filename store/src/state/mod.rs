@@ -26,7 +26,7 @@ use centaur_apis::{
 
 use crate::log::record::{Message, Place, Record};
 
-use index::{Index, TimerPlace};
+use index::{Index, QueueKey, TimerPlace};
 use lite::Lite;
 use pop::{Pop, Reader, Rules};
 use redriven::RedrivenOffsets;
@@ -200,6 +200,30 @@ impl State {
         }
     }
 
+    /// Puts the ends of queues behind every offset that anything says was given: after a salvage
+    /// without a snapshot, the records of messages alone may not say it.
+    pub fn raise_ends(&mut self) {
+        for (reader, subscription) in self.pop.all() {
+            let Some(topic) = self.topics.get_mut(reader.topic) else { continue };
+            for (queue, cursor) in subscription.cursors.iter() {
+                if let Some(ends) = topic.queues.get_mut(queue as usize) {
+                    ends.end = ends.end.max(cursor.fetch);
+                }
+            }
+        }
+        for topic in self.topics.all_mut() {
+            let id = topic.settings.id;
+            let is_lite = topic.is_lite();
+            for (queue, ends) in (0..).zip(&mut topic.queues) {
+                ends.end = ends.end.max(self.index.end(QueueKey { topic: id, queue })).max(ends.start);
+                // What is left of a lite topic whose name is lost is of no other one.
+                if is_lite && self.lite.names(id).is_none_or(|names| names.get(queue).is_none()) {
+                    ends.start = ends.end;
+                }
+            }
+        }
+    }
+
     fn delete_topic(&mut self, id: u32) {
         let Some(topic) = self.topics.delete(id) else { return };
         self.transactions.delete_topic(id);
@@ -248,6 +272,8 @@ impl State {
             let Some(topic) = self.topics.get_mut(start.topic) else { continue };
             let Some(queue) = topic.queues.get_mut(start.queue as usize) else { continue };
             queue.start = queue.start.max(start.offset);
+            // Without a snapshot, nothing else may be left that says how far the queue went.
+            queue.end = queue.end.max(queue.start);
             self.redriven.retire(start.topic, start.queue, start.offset);
             let readers: &BTreeSet<u32> = &topic.readers;
             applied.expired_unconsumed += self.pop.retire(start.topic, start.queue, start.offset, readers);

@@ -107,6 +107,10 @@ impl Topics {
         self.by_id.get(&id)
     }
 
+    pub fn all_mut(&mut self) -> impl Iterator<Item = &mut Topic> {
+        self.by_id.values_mut()
+    }
+
     pub fn get_mut(&mut self, id: u32) -> Option<&mut Topic> {
         self.by_id.get_mut(&id)
     }

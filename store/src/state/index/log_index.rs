@@ -100,6 +100,11 @@ impl Index {
         self.open.bytes()
     }
 
+    /// The offset after the last message of a queue in a sealed segment; 0 when there is none.
+    pub fn end(&self, queue: QueueKey) -> u64 {
+        self.queues.get(&queue).map_or(0, |known| known.end)
+    }
+
     /// The message at `offset`; none when it is not there yet, or not any more.
     pub fn get(&self, queue: QueueKey, offset: u64) -> Result<Option<Entry>, RunError> {
         if let Some(entry) = self.in_memory().find_map(|open| open.get(queue, offset)) {
