@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    future,
     net::SocketAddr,
     pin::pin,
     sync::{
@@ -20,11 +21,12 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto::Builder,
 };
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tonic::{body::Body, service::Routes};
 use tracing::debug;
 
+/// How long a connection may take to its first request, and HTTP/1 to each.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const STREAMS_MAX: u32 = 256;
 const HEADER_LIST_BYTES_MAX: u32 = 16 << 10;
@@ -74,14 +76,26 @@ impl OperatorsPort {
 
     /// Serves one connection to its end.
     pub(crate) async fn serve(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
-        let answers = self.answers.clone();
+        let (answers, asked) = (self.answers.clone(), Arc::new(AtomicBool::new(false)));
+        let was_asked = asked.clone();
         let service = service_fn(move |request| {
+            asked.store(true, Ordering::Relaxed);
             let answers = answers.clone();
             async move { answers.answer(request).await }
         });
+        let silence = async {
+            sleep(HEADER_TIMEOUT).await;
+            if was_asked.load(Ordering::Relaxed) {
+                future::pending::<()>().await;
+            }
+        };
         let mut connection = pin!(self.http.serve_connection(TokioIo::new(stream), service));
         let outcome = tokio::select! {
             outcome = connection.as_mut() => outcome,
+            () = silence => {
+                debug!(%peer, "operator's connection asked nothing");
+                return;
+            }
             () = self.drain.cancelled() => {
                 connection.as_mut().graceful_shutdown();
                 connection.await

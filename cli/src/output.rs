@@ -1,6 +1,9 @@
 //! What commands print: aligned tables for people, JSON for programs.
 
-use std::io::{self, Write as _};
+use std::{
+    borrow::Cow,
+    io::{self, IsTerminal as _, Write as _},
+};
 
 use clap::ValueEnum;
 use prost_types::Timestamp;
@@ -52,7 +55,7 @@ impl Output {
     pub(crate) fn print(self, table: &Table, json: &Value) -> Result<(), Failure> {
         match self {
             Self::Table => line(&table.render()),
-            Self::Json => line(&json.to_string()),
+            Self::Json => self::json(json),
         }
     }
 
@@ -60,15 +63,40 @@ impl Output {
     pub(crate) fn done(self, sentence: &str, json: &Value) -> Result<(), Failure> {
         match self {
             Self::Table => line(sentence),
-            Self::Json => line(&json.to_string()),
+            Self::Json => self::json(json),
         }
     }
 }
 
 /// Prints a line to standard output; a reader that went away ends the command like any failure.
 pub(crate) fn line(text: &str) -> Result<(), Failure> {
-    writeln!(io::stdout().lock(), "{}", printable(text))
+    write(printable(text).as_bytes())
+}
+
+/// Prints a document on a line of its own.
+pub(crate) fn json(document: &Value) -> Result<(), Failure> {
+    write(escaped(&document.to_string()).as_bytes())
+}
+
+/// Prints a message's body on a line of its own: to a program as it is.
+pub(crate) fn body(body: &[u8]) -> Result<(), Failure> {
+    if io::stdout().is_terminal() { line(&String::from_utf8_lossy(body)) } else { write(body) }
+}
+
+fn write(text: &[u8]) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    out.write_all(text)
+        .and_then(|()| out.write_all(b"\n"))
         .map_err(|error| Failure::new(Exit::Failed, format!("the result cannot be printed: {error}")))
+}
+
+/// JSON without what a terminal would obey: control characters that it allows as they are.
+fn escaped(json: &str) -> Cow<'_, str> {
+    if !json.chars().any(char::is_control) {
+        return json.into();
+    }
+    let escape = |c: char| if c.is_control() { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() };
+    json.chars().map(escape).collect()
 }
 
 /// Text of others without what a terminal would obey.
@@ -106,6 +134,14 @@ mod tests {
     #[test]
     fn terminals_are_not_commanded() {
         assert_eq!(printable("a\u{1b}[31mb\n"), "a\u{fffd}[31mb\n");
+    }
+
+    #[test]
+    fn json_keeps_every_character() {
+        let document = serde_json::json!({ "body": "a\u{85}\u{7f}\u{1b}\nß" });
+        let text = document.to_string();
+        assert!(!escaped(&text).chars().any(char::is_control));
+        assert_eq!(serde_json::from_str::<Value>(&escaped(&text)).expect("JSON"), document);
     }
 
     #[test]

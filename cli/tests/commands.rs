@@ -4,7 +4,7 @@ mod harness;
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
-    process::{Child, Stdio},
+    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -13,7 +13,7 @@ use centaur_apis::v2::{
     VerifyMessageResult, messaging_service_client::MessagingServiceClient, settings, telemetry_command,
 };
 use harness::{Options, PATIENCE, Server, command, in_time, text, wait_until};
-use serde_json::Value;
+use serde_json::{Value, json as object};
 use tokio::{
     sync::mpsc,
     task::JoinHandle,
@@ -280,6 +280,89 @@ fn wait_for_client(server: &Server, group: &str) {
         let listed = json(&server.run(&["client", "list", "--group", group, "-o", "json"]));
         listed["clients"].as_array().is_some_and(|clients| clients.len() == 1)
     });
+}
+
+#[test]
+fn the_clients_of_a_group_are_described_with_it() {
+    let server = Server::start();
+    server.run(&["topic", "create", "t"]);
+    let mut consumer = follow(&server, "t", "watchers");
+    wait_for_client(&server, "watchers");
+    let described = json(&server.run(&["group", "describe", "watchers", "-o", "json"]));
+    let listed = json(&server.run(&["client", "list", "--group", "watchers", "-o", "json"]));
+    assert_eq!(described["clients"], object!([listed["clients"][0]["id"]]));
+    consumer.kill().expect("ours");
+    consumer.wait().expect("ours");
+}
+
+#[test]
+fn clients_that_are_not_there_cannot_be_sent_away() {
+    let server = Server::start();
+    assert_eq!(exit_code(&server, &["client", "reconnect", "nobody"]), Some(3));
+    server.run(&["topic", "create", "t"]);
+    let mut consumer = follow(&server, "t", "watchers");
+    wait_for_client(&server, "watchers");
+    let listed = json(&server.run(&["client", "list", "-o", "json"]));
+    let id = listed["clients"][0]["id"].as_str().expect("an id").to_owned();
+    assert_eq!(exit_code(&server, &["client", "reconnect", &id, "nobody"]), Some(8));
+    assert_eq!(exit_code(&server, &["client", "reconnect", &id]), Some(0));
+    consumer.kill().expect("ours");
+    consumer.wait().expect("ours");
+}
+
+#[test]
+fn lists_go_on_until_their_end() {
+    let server = Server::start();
+    let names = |listed: &Value, field: &str, of: &str| -> Vec<String> {
+        let entries = listed[field].as_array().expect("a list");
+        entries.iter().map(|entry| entry[of]["name"].as_str().expect("a name").to_owned()).collect()
+    };
+    for name in ["a", "b", "c"] {
+        server.run(&["topic", "create", name]);
+        server.run(&["group", "create", name]);
+    }
+    for (command, field, of) in [("topic", "topics", "topic"), ("group", "groups", "group")] {
+        let page = |after: &str| {
+            let listed = json(&server.run(&[command, "list", "--limit", "2", "--after", after, "-o", "json"]));
+            (names(&listed, field, of), listed["next"].clone(), listed["total"].clone())
+        };
+        assert_eq!(page(""), (vec!["a".into(), "b".into()], "b".into(), 3.into()));
+        assert_eq!(page("b"), (vec!["c".into()], Value::Null, 3.into()), "the last page says so");
+        assert_eq!(page("a"), (vec!["b".into(), "c".into()], Value::Null, 3.into()));
+    }
+}
+
+#[test]
+fn bodies_reach_programs_as_they_are() {
+    let server = Server::start();
+    server.run(&["topic", "create", "t", "--queues", "1"]);
+    let odd = "a\u{85}b\u{7f}\u{1b}[31m\r";
+    server.run(&["produce", "t", "--body", odd, "--key", "odd"]);
+    let id = json(&server.run(&["message", "list", "t", "-o", "json"]))["messages"][0]["id"].clone();
+    let id = id.as_str().expect("an id");
+    let found = json(&server.run(&["message", "get", id, "--topic", "t", "-o", "json"]));
+    assert_eq!(found["body"], odd);
+    let received = lines(&server.run(&["consume", "t", "--group", "g", "--count", "1", "-o", "json"]));
+    assert_eq!(received[0]["body"], odd);
+    assert_eq!(server.run(&["consume", "t", "--group", "h", "--count", "1"]), format!("{odd}\n"));
+}
+
+#[test]
+fn what_is_interrupted_is_not_called_done() {
+    let server = Server::start();
+    server.run(&["topic", "create", "t"]);
+    let count = ["produce", "t", "--count", "100000", "--rate", "100", "-e"];
+    let mut producer = command(&[&count[..], &[&server.clients().to_string()]].concat())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the binary starts");
+    wait_until("messages to come", || {
+        json(&server.run(&["topic", "list", "-o", "json"]))["topics"][0]["messages"] != 0
+    });
+    let told = Command::new("kill").args(["-s", "INT", &producer.id().to_string()]).status().expect("kill runs");
+    assert!(told.success());
+    assert_eq!(producer.wait().expect("ours").code(), Some(8));
 }
 
 #[test]

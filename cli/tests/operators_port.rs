@@ -3,11 +3,11 @@
 mod harness;
 
 use std::{
-    io::{Read as _, Write as _},
+    io::{self, Read as _, Write as _},
     net::TcpStream,
 };
 
-use harness::Server;
+use harness::{PATIENCE, Server};
 use tonic_reflection::pb::v1::{
     ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
     server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
@@ -31,6 +31,22 @@ fn only_reading_is_allowed() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("answered");
     assert!(answer.starts_with("HTTP/1.1 405"), "{answer}");
+}
+
+#[test]
+fn who_asks_nothing_is_let_go() {
+    let server = Server::start();
+    let [mut silent, mut slow] = [0; 2].map(|_| TcpStream::connect(server.operators()).expect("connected"));
+    slow.write_all(b"P").expect("sent"); // may become HTTP/1 or 2
+    for stream in [&mut silent, &mut slow] {
+        stream.set_read_timeout(Some(PATIENCE)).expect("set");
+        let read = stream.read(&mut [0; 64]).or_else(|error| match error.kind() {
+            io::ErrorKind::ConnectionReset => Ok(0),
+            _ => Err(error),
+        });
+        assert_eq!(read.expect("closed in time"), 0);
+    }
+    assert_eq!(server.get("/healthz").0, 200);
 }
 
 #[test]

@@ -115,9 +115,17 @@ async fn verify(remote: &Remote, request: VerifyMessageRequest) -> Result<(), Fa
 }
 
 async fn reconnect(remote: &Remote, request: ReconnectClientsRequest) -> Result<(), Failure> {
+    let named = request.clients.len() as u64;
     let answer = remote.connect().await?.reconnect_clients(request).await.map_err(|status| admin::failure(&status))?;
     let told = answer.into_inner().told;
-    remote.output.done(&format!("{told} clients are told to connect anew"), &json!({ "told": told }))
+    remote.output.done(&format!("{told} clients are told to connect anew"), &json!({ "told": told }))?;
+    let missed = named.saturating_sub(told.into());
+    if missed == 0 {
+        return Ok(());
+    }
+    let exit = if told == 0 { Exit::NotFound } else { Exit::Partly };
+    Err(Failure::new(exit, format!("{missed} of the clients have no open stream to this proxy"))
+        .hint("see who has with: client list"))
 }
 
 fn row(client: &Client) -> Vec<String> {

@@ -105,7 +105,7 @@ async fn get(remote: &Remote, id: String, topic: String) -> Result<(), Failure> 
         );
     };
     match remote.output {
-        Output::Json => output::line(&message.json().to_string()),
+        Output::Json => output::json(&message.json()),
         Output::Table => output::line(&message.card()),
     }
 }

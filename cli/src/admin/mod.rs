@@ -156,6 +156,29 @@ pub(crate) fn page(wanted: usize) -> u32 {
     u32::try_from(wanted.clamp(1, PAGE_MAX)).unwrap_or(1)
 }
 
+/// A list of at most `limit` entries, asked for page by page, and after which of them it goes on;
+/// `fetch` gives entries after a name, at most so many.
+pub(crate) async fn listed<T>(
+    limit: u32,
+    mut after: String,
+    name: impl Fn(&T) -> &str,
+    mut fetch: impl AsyncFnMut(String, u32) -> Result<Vec<T>, Failure>,
+) -> Result<(Vec<T>, String), Failure> {
+    let limit = limit as usize;
+    let mut found = Vec::new();
+    // One more than wanted shows whether there is more.
+    while found.len() <= limit {
+        let some = fetch(after, page(limit + 1 - found.len())).await?;
+        let Some(last) = some.last() else { break };
+        after = name(last).to_owned();
+        found.extend(some);
+    }
+    let is_cut = found.len() > limit;
+    found.truncate(limit);
+    let next = found.last().filter(|_| is_cut).map(|last| name(last).to_owned()).unwrap_or_default();
+    Ok((found, next))
+}
+
 /// Where a list goes on, for programs; null: nowhere.
 pub(crate) fn next_json(next: &str) -> Value {
     if next.is_empty() { Value::Null } else { next.into() }

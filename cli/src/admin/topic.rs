@@ -47,7 +47,7 @@ enum Verb {
         #[arg(long)]
         all: bool,
         /// At most so many
-        #[arg(long, default_value_t = 1000)]
+        #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
         limit: u32,
         /// Begin after this name
         #[arg(long, default_value = "")]
@@ -63,7 +63,7 @@ enum Verb {
         #[arg(long, default_value = "")]
         after: String,
         /// At most so many
-        #[arg(long, default_value_t = 1000)]
+        #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
         limit: u32,
     },
     /// Change a topic; what is not given stays
@@ -203,11 +203,27 @@ async fn warn_of_new_queues(remote: &Remote, name: &str, queues: u32) -> Result<
     Ok(())
 }
 
+fn name_of(summary: &TopicSummary) -> &str {
+    summary.topic.as_ref().map_or("", |topic| topic.name.as_str())
+}
+
+fn lite_name_of(lite: &LiteTopic) -> &str {
+    &lite.name
+}
+
 async fn list(remote: &Remote, request: ListTopicsRequest) -> Result<(), Failure> {
-    let answer =
-        remote.connect().await?.list_topics(request).await.map_err(|status| admin::failure(&status))?.into_inner();
+    let mut admin = remote.connect().await?;
+    let ListTopicsRequest { include_system, limit, after } = request;
+    let mut total = 0;
+    let (topics, next) = admin::listed(limit, after, name_of, async |after, limit| {
+        let request = ListTopicsRequest { include_system, limit, after };
+        let answer = admin.list_topics(request).await.map_err(|status| admin::failure(&status))?.into_inner();
+        total = answer.total;
+        Ok(answer.topics)
+    })
+    .await?;
     let mut table = Table::new(&["TOPIC", "TYPE", "QUEUES", "PERM", "MESSAGES", "LAST-WRITE"]);
-    for TopicSummary { topic, messages, last_stored_ms } in &answer.topics {
+    for TopicSummary { topic, messages, last_stored_ms } in &topics {
         let topic = topic.clone().unwrap_or_default();
         let (kind, access) = (kind_word(&topic).to_owned(), access_word(&topic).to_owned());
         table.row(vec![
@@ -219,34 +235,37 @@ async fn list(remote: &Remote, request: ListTopicsRequest) -> Result<(), Failure
             output::time(*last_stored_ms),
         ]);
     }
-    let topics: Vec<Value> = answer.topics.iter().map(summary_json).collect();
-    remote.output.print(&table, &json!({ "topics": topics, "total": answer.total }))?;
-    let (shown, last) = (answer.topics.len(), answer.topics.last().and_then(|summary| summary.topic.as_ref()));
-    if let Some(last) = last
-        && (shown as u64) < answer.total
-    {
-        eprintln!("{shown} of {} shown; go on with --after {}", answer.total, last.name);
-    }
+    let shown: Vec<Value> = topics.iter().map(summary_json).collect();
+    let json = json!({ "topics": shown, "total": total, "next": admin::next_json(&next) });
+    remote.output.print(&table, &json)?;
+    admin::say_more(remote, topics.len(), total, "--after", &next);
     Ok(())
 }
 
 async fn list_lite(remote: &Remote, request: ListLiteTopicsRequest) -> Result<(), Failure> {
-    let answer = remote.connect().await?.list_lite_topics(request).await.map_err(|status| admin::failure(&status))?;
-    let answer = answer.into_inner();
+    let mut admin = remote.connect().await?;
+    let ListLiteTopicsRequest { topic, limit, after } = request;
+    let mut total = 0;
+    let (lite_topics, next) = admin::listed(limit, after, lite_name_of, async |after, limit| {
+        let request = ListLiteTopicsRequest { topic: topic.clone(), limit, after };
+        let answer = admin.list_lite_topics(request).await.map_err(|status| admin::failure(&status))?.into_inner();
+        total = answer.total;
+        Ok(answer.lite_topics)
+    })
+    .await?;
     let mut table = Table::new(&["LITE-TOPIC", "START", "END", "SUBSCRIBERS", "LAST-WRITE"]);
     let mut shown = Vec::new();
-    for LiteTopic { name, state, subscribers } in answer.lite_topics {
+    for LiteTopic { name, state, subscribers } in lite_topics {
         let state = state.unwrap_or_default();
         let places = [state.start, state.end, subscribers.into()].map(|number| number.to_string());
         let written = output::time(state.last_stored_ms);
         table.row([name.clone()].into_iter().chain(places).chain([written]).collect());
         shown.push(json!({ "name": name, "subscribers": subscribers, "queue": queue_json(&state) }));
     }
-    let (count, last) = (shown.len(), shown.last().map(|last| last["name"].clone()));
-    remote.output.print(&table, &json!({ "lite_topics": shown, "total": answer.total }))?;
-    if let Some(last) = last.filter(|_| (count as u64) < answer.total && remote.output == output::Output::Table) {
-        eprintln!("{count} of {} shown; go on with --after {last}", answer.total);
-    }
+    let count = shown.len();
+    let json = json!({ "lite_topics": shown, "total": total, "next": admin::next_json(&next) });
+    remote.output.print(&table, &json)?;
+    admin::say_more(remote, count, total, "--after", &next);
     Ok(())
 }
 

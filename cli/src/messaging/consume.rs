@@ -11,7 +11,7 @@ use centaur_apis::v2::{
 };
 use clap::Args;
 use serde_json::{Value, json};
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout_at};
 
 use crate::{
     admin,
@@ -24,6 +24,9 @@ use crate::{
 /// How long one receive waits on the server.
 const POLL: Duration = Duration::from_secs(20);
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// An empty answer that comes sooner was not waited for.
+const POLL_MIN: Duration = Duration::from_secs(1);
 
 /// Between two tries to reach a server that went away.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
@@ -100,7 +103,7 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
     let (line, json) = progress.finish("received");
     match command.remote.output {
         Output::Table => eprintln!("{line}"),
-        Output::Json => output::line(&json!({ "summary": json }).to_string())?,
+        Output::Json => output::json(&json!({ "summary": json }))?,
     }
     outcome
 }
@@ -155,6 +158,7 @@ async fn receive_all(
     queue: &MessageQueue,
     progress: &mut Progress,
 ) -> Result<(), Failure> {
+    let mut until = tokio::time::Instant::now() + command.wait;
     loop {
         let wanted = command.wanted(progress.count());
         if wanted == 0 {
@@ -172,14 +176,17 @@ async fn receive_all(
                 received => received?,
             }
         } else {
-            match tokio::time::timeout(command.wait, receiving).await {
+            match timeout_at(until, receiving).await {
                 Ok(messages) => messages?,
                 Err(_) => return Ok(()),
             }
         };
         let latency = began.elapsed();
-        if messages.is_empty() && !command.follow {
-            return Ok(());
+        if !messages.is_empty() {
+            until = tokio::time::Instant::now() + command.wait;
+        } else if latency < POLL_MIN {
+            // The server does not let anybody wait: it is about to go.
+            sleep(RECONNECT_PAUSE).await;
         }
         for message in &messages {
             progress.done(message.body.len(), latency);
@@ -284,8 +291,8 @@ async fn terminate(client: &mut Client, group: &str) {
 
 fn show(output: Output, message: &Message) -> Result<(), Failure> {
     match output {
-        Output::Table => output::line(&String::from_utf8_lossy(&message.body)),
-        Output::Json => output::line(&message_json(message).to_string()),
+        Output::Table => output::body(&message.body),
+        Output::Json => output::json(&message_json(message)),
     }
 }
 

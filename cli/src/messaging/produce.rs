@@ -57,7 +57,7 @@ pub(crate) struct Command {
     #[arg(long, value_name = "SIZE", value_parser = values::size)]
     size: Option<u64>,
     /// At most so many messages per second
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     rate: Option<u32>,
     /// Messages on their way at a time; 1 keeps the order
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
@@ -111,24 +111,20 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
     let total = command.total();
     let mut progress = Progress::begin(total);
     let command = Arc::new(command);
-    let sends = bodies(&command).map(|body| send(client.clone(), command.clone(), body));
+    // What is on its way when the command is interrupted is waited for.
+    let bodies = bodies(&command).take_until(tokio::signal::ctrl_c());
+    let sends = bodies.map(|body| send(client.clone(), command.clone(), body));
     let mut sends = std::pin::pin!(sends.buffer_unordered(command.concurrency as usize));
-    let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
     let mut first_failure = None;
-    loop {
-        let sent = tokio::select! {
-            sent = sends.next() => sent,
-            _ = interrupted.as_mut() => None,
-        };
+    while let Some(sent) = sends.next().await {
         match sent {
-            None => break,
-            Some(Ok(sent)) => {
+            Ok(sent) => {
                 progress.done(sent.bytes, sent.latency);
                 if total.is_none_or(|total| total <= LINES_AHEAD as u64) {
                     show(command.remote.output, &sent)?;
                 }
             }
-            Some(Err(failure)) => {
+            Err(failure) => {
                 progress.failed();
                 if first_failure.is_some() && progress.failures() <= FAILURES_SHOWN {
                     eprintln!("error: {}", failure.cause);
@@ -145,11 +141,17 @@ fn conclude(command: &Command, progress: &Progress, failure: Option<Failure>) ->
     if command.total() != Some(1) {
         match command.remote.output {
             Output::Table => eprintln!("{line}"),
-            Output::Json => output::line(&json!({ "summary": json }).to_string())?,
+            Output::Json => output::json(&json!({ "summary": json }))?,
         }
     }
+    let tried = progress.count() + progress.failures();
     match failure {
-        None => Ok(()),
+        None => match command.total() {
+            Some(total) if tried < total => {
+                Err(Failure::new(Exit::Partly, format!("interrupted after {tried} of {total} messages")))
+            }
+            _ => Ok(()),
+        },
         Some(failure) if progress.count() == 0 => Err(failure),
         Some(failure) => {
             let cause = format!("{} messages were not sent; the first because: {}", progress.failures(), failure.cause);
@@ -343,7 +345,7 @@ fn show(output: Output, sent: &Sent) -> Result<(), Failure> {
                 "transaction_id": transaction_id,
                 "ms": ms,
             });
-            output::line(&sent.to_string())
+            output::json(&sent)
         }
     }
 }

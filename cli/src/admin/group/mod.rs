@@ -49,7 +49,7 @@ enum Verb {
     #[command(alias = "ls")]
     List {
         /// At most so many
-        #[arg(long, default_value_t = 1000)]
+        #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
         limit: u32,
         /// Begin after this name
         #[arg(long, default_value = "")]
@@ -124,24 +124,32 @@ async fn known_lite(remote: &Remote, name: &str) -> Result<Option<Lite>, Failure
     Ok(answer.into_inner().group.and_then(|group| group.lite))
 }
 
+fn name_of(summary: &GroupSummary) -> &str {
+    summary.group.as_ref().map_or("", |group| group.name.as_str())
+}
+
 async fn list(remote: &Remote, request: ListGroupsRequest) -> Result<(), Failure> {
-    let answer =
-        remote.connect().await?.list_groups(request).await.map_err(|status| admin::failure(&status))?.into_inner();
+    let mut admin = remote.connect().await?;
+    let ListGroupsRequest { limit, after } = request;
+    let mut total = 0;
+    let (groups, next) = admin::listed(limit, after, name_of, async |after, limit| {
+        let request = ListGroupsRequest { limit, after };
+        let answer = admin.list_groups(request).await.map_err(|status| admin::failure(&status))?.into_inner();
+        total = answer.total;
+        Ok(answer.groups)
+    })
+    .await?;
     let mut table = Table::new(&["GROUP", "ORDER", "ATTEMPTS", "LAG", "READY", "IN-FLIGHT", "WAITING"]);
-    for GroupSummary { group, backlog } in &answer.groups {
+    for GroupSummary { group, backlog } in &groups {
         let (group, backlog) = (group.clone().unwrap_or_default(), backlog.unwrap_or_default());
         let (order, attempts) = (order_word(&group).to_owned(), group.max_attempts.to_string());
         let [lag, ready, in_flight, waiting] = backlog_cells(&backlog);
         table.row(vec![group.name, order, attempts, lag, ready, in_flight, waiting]);
     }
-    let groups: Vec<Value> = answer.groups.iter().map(summary_json).collect();
-    remote.output.print(&table, &json!({ "groups": groups, "total": answer.total }))?;
-    let (shown, last) = (answer.groups.len(), answer.groups.last().and_then(|summary| summary.group.as_ref()));
-    if let Some(last) = last
-        && (shown as u64) < answer.total
-    {
-        eprintln!("{shown} of {} shown; go on with --after {}", answer.total, last.name);
-    }
+    let shown: Vec<Value> = groups.iter().map(summary_json).collect();
+    let json = json!({ "groups": shown, "total": total, "next": admin::next_json(&next) });
+    remote.output.print(&table, &json)?;
+    admin::say_more(remote, groups.len(), total, "--after", &next);
     Ok(())
 }
 
