@@ -215,3 +215,28 @@ async fn heartbeats_say_who_is_there() {
     let long = broker.client(&"x".repeat(2_000)).await;
     assert_eq!(long.heartbeat(ClientType::Producer, "").await, Code::BadRequest);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_given_back_to_clients_has_bounds() {
+    let broker = Broker::shared().await;
+    broker.topic("given-back").await;
+    let client = broker.client("given-back").await;
+    let at = |topic: &Option<Resource>, host: usize| QueryRouteRequest {
+        topic: topic.clone(),
+        endpoints: Some(Endpoints {
+            scheme: AddressScheme::DomainName.into(),
+            addresses: vec![Address { host: "h".repeat(host), port: 8081 }],
+        }),
+    };
+    let within = |bytes: usize| Some(Resource { resource_namespace: "n".repeat(bytes), name: "given-back".into() });
+    for (topic, host, expected) in [
+        (within(255), 255, Code::Ok),
+        (within(256), 255, Code::IllegalTopic),
+        (within(250_000), 255, Code::IllegalTopic),
+        (within(255), 256, Code::IllegalAccessPoint),
+    ] {
+        assert_eq!(code(&client.route(at(&topic, host)).await.status), expected);
+        let sent = client.send(vec![Message { topic, ..message("given-back", "1") }]).await;
+        assert_eq!(code(&sent.status), if expected == Code::IllegalTopic { expected } else { Code::Ok });
+    }
+}

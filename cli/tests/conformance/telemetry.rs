@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use centaur_apis::v2::{retry_policy::Strategy, settings::PubSub, *};
+use centaur_apis::v2::{retry_policy::Strategy, settings::PubSub, telemetry_command::Command, *};
 use tokio::time::{Instant, timeout};
 
 use super::{
@@ -233,10 +233,14 @@ async fn a_client_that_never_reads_slows_nobody() {
     let line = deaf.telemetry().await;
     let topics: Vec<String> = (0..100).map(|i| format!("unread-{i:0>100}")).collect();
     let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
-    // Some 12 KB each, so that what is answered fills every window there is.
+    // Some 12 KB each, so that what is answered fills every window there is. Then the stream is lost.
     let flood = async {
-        for _ in 0..1_000 {
-            line.say(producer(&topics)).await;
+        let command = Command::Settings(producer(&topics));
+        let settings = TelemetryCommand { status: None, command: Some(command) };
+        let mut said = 0;
+        while line.say.send(settings.clone()).await.is_ok() {
+            said += 1;
+            assert!(said < 10_000, "the stream goes on");
         }
     };
     let other = broker.client("not-deaf").await;
