@@ -6,10 +6,10 @@ use std::{fs, path::Path};
 
 use centaur_apis::{
     log::Resolution,
-    store::{AppendRequest, Batch, EndTransactionRequest, Half, NewMessage, Reason, RecallRequest},
+    store::{AppendRequest, Batch, EndTransactionRequest, Half, NewMessage, PopRequest, Reason, RecallRequest},
 };
 use centaur_store::{Config, Flush, Store};
-use harness::{Client, Hands, Medium, START_MS, ack, create_topic, message, message_id, pop, reason, send};
+use harness::{Client, Hands, Medium, START_MS, UNLIMITED, ack, create_topic, message, message_id, pop, reason, send};
 
 const TOPIC: &str = "orders";
 const GROUP: &str = "workers";
@@ -114,6 +114,33 @@ async fn what_was_given_out_for_lost_messages_is_of_no_use_for_those_in_their_pl
     }
     left.sort_unstable();
     assert_eq!(left, ["half-kept", "half-new", "kept"]);
+    close(store).await;
+}
+
+#[tokio::test]
+async fn what_lives_as_long_as_its_client_is_given_again_after_a_loss() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let hands = Hands::default();
+    let (store, mut client) = harness::open(&config(dir.path()), &hands, &Medium::Real).expect("opens");
+    create_topic(&mut client, TOPIC, 1).await.expect("made");
+    send(&mut client, TOPIC, 0, message(TOPIC, "held", None, &[], vec![1])).await.expect("sent");
+    let request = PopRequest {
+        group: GROUP.into(),
+        topic: TOPIC.into(),
+        client: "alive".into(),
+        messages_max: 1,
+        bytes_max: UNLIMITED,
+        session_bound: true,
+        create_group: true,
+        ..Default::default()
+    };
+    let held = client.pop(request).await.expect("answered").into_inner().deliveries.remove(0);
+    close(store).await;
+    fs::write(dir.path().join("unsynced"), "another boot\n").expect("written");
+    let (store, mut client) = harness::open(&config(dir.path()), &hands, &Medium::Real).expect("opens");
+    assert_eq!(ack(&mut client, GROUP, TOPIC, &held.handle).await, Err(Reason::InvalidHandle));
+    let again = pop(&mut client, GROUP, TOPIC, 1).await.expect("answered").remove(0);
+    assert_eq!((message_id(&again.properties), again.attempt), ("held".to_owned(), 2));
     close(store).await;
 }
 

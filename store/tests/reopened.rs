@@ -4,9 +4,9 @@ mod harness;
 
 use std::path::{Path, PathBuf};
 
-use centaur_apis::store::PutTopicRequest;
+use centaur_apis::store::{PutTopicRequest, Reason};
 use centaur_store::{Config, Flush};
-use harness::{Hands, Medium, create_topic, message, message_id, pop, send};
+use harness::{Hands, Medium, ack, create_topic, message, message_id, pop, send};
 
 const TOPIC: &str = "orders";
 
@@ -25,6 +25,7 @@ async fn a_segment_opened_again_by_a_salvage_keeps_its_messages() {
             .expect("sent");
         sent += 1;
     }
+    let held = pop(&mut client, "workers", TOPIC, 1).await.expect("answered").remove(0);
     drop(client);
     tokio::task::spawn_blocking(|| store.close()).await.expect("joined").expect("closed");
     // The last message sent began the second segment; its first page is overwritten.
@@ -32,6 +33,9 @@ async fn a_segment_opened_again_by_a_salvage_keeps_its_messages() {
     std::os::unix::fs::FileExt::write_all_at(&second, &[0xee; 4096], 0).expect("damaged");
     let salvaged = Config { salvage: true, ..config };
     let (store, mut client) = harness::open(&salvaged, &hands, &Medium::Real).expect("opens");
+    let late = ack(&mut client, "workers", TOPIC, &held.handle).await;
+    assert_eq!(late, Err(Reason::InvalidHandle), "another message may be where its was");
+    hands.pass(60_000);
     let mut seen = Vec::new();
     loop {
         let some = pop(&mut client, "workers", TOPIC, 8).await.expect("answered");

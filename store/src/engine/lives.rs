@@ -17,8 +17,8 @@ const BOOT: &str = "/proc/sys/kernel/random/boot_id";
 
 /// Whether the store that last had this directory may have confirmed more than is here now.
 pub fn may_have_lost(data_dir: &Path) -> io::Result<bool> {
-    match fs::read_to_string(path(data_dir)) {
-        Ok(noted) => Ok(boot().is_none_or(|boot| noted.trim() != boot)),
+    match fs::read(path(data_dir)) {
+        Ok(noted) => Ok(boot().is_none_or(|boot| noted.trim_ascii() != boot.as_bytes())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     }
@@ -29,12 +29,12 @@ pub fn begin(data_dir: &Path, flush: Flush) -> io::Result<()> {
     if flush != Flush::Async {
         return end(data_dir);
     }
-    let temporary = path(data_dir).with_extension("tmp");
-    let mut file = File::create(&temporary)?;
-    writeln!(file, "{}", boot().as_deref().unwrap_or("unknown"))?;
-    file.sync_all()?;
-    fs::rename(&temporary, path(data_dir))?;
-    File::open(data_dir)?.sync_all()
+    write(data_dir, boot().as_deref().unwrap_or("unknown"))
+}
+
+/// Notes that the machine itself did not keep what it was given: a sync failed.
+pub fn distrust(data_dir: &Path) -> io::Result<()> {
+    write(data_dir, "sync failed")
 }
 
 /// Notes that everything is synced.
@@ -44,6 +44,15 @@ pub fn end(data_dir: &Path) -> io::Result<()> {
         // A removal that is lost makes the next start more careful than it has to be.
         _ => Ok(()),
     }
+}
+
+fn write(data_dir: &Path, note: &str) -> io::Result<()> {
+    let temporary = path(data_dir).with_extension("tmp");
+    let mut file = File::create(&temporary)?;
+    writeln!(file, "{note}")?;
+    file.sync_all()?;
+    fs::rename(&temporary, path(data_dir))?;
+    File::open(data_dir)?.sync_all()
 }
 
 fn path(data_dir: &Path) -> PathBuf {
@@ -69,7 +78,9 @@ mod tests {
         assert!(lost());
         end(dir.path()).expect("noted");
         assert!(!lost(), "it ended in order");
-        fs::write(path(dir.path()), "another boot\n").expect("written");
+        begin(dir.path(), Flush::Async).expect("noted");
+        distrust(dir.path()).expect("noted");
+        assert!(lost(), "in the same boot");
         begin(dir.path(), Flush::Sync).expect("noted");
         assert!(!lost(), "what is confirmed is synced");
     }

@@ -343,7 +343,7 @@ impl Machine {
             record::encode_control(&Control { event: None }, &mut self.body);
             self.records += 1;
             self.write_block();
-            if !self.body.is_empty() {
+            if !self.can_write() {
                 return;
             }
         }
@@ -367,6 +367,12 @@ impl Machine {
         let text = failure.to_string();
         tracing::error!(error = %text, lsn = self.log.next().0, "log failed; no more is accepted, the process ends");
         metrics::poisoned();
+        // What was confirmed and not synced may be gone, though the machine goes on.
+        if self.config.flush == Flush::Async
+            && let Err(error) = lives::distrust(&self.config.data_dir)
+        {
+            tracing::error!(%error, "it cannot be noted that a sync failed");
+        }
         self.failure = Some(text.clone());
         self.failed.send_replace(Some(text));
     }

@@ -13,7 +13,10 @@ use super::{Machine, consume::Lease, needed::Needed, origin::Cause};
 use crate::{
     log::{self, DiskStage, Failure, SegmentInfo, Thinned, Thinning},
     metrics,
-    state::index::{QueueKey, Run, RunError, Stretch},
+    state::{
+        index::{QueueKey, Run, RunError, Stretch},
+        snapshot_file,
+    },
 };
 
 /// How often retention is looked at.
@@ -173,7 +176,14 @@ impl Machine {
 
     /// Sealed segments that no start needs to read again, oldest first.
     fn finished_segments(&self) -> Vec<SegmentInfo> {
-        let replay_from = self.housekeeper.replay_from().unwrap_or(Lsn(0));
+        // A disk that fills up is worse than a start that finds its one snapshot damaged.
+        let is_pressed = matches!(self.log.stage(), DiskStage::Refusing | DiskStage::Full);
+        let newest = || snapshot_file::kept(&self.config.data_dir).first().copied();
+        let replay_from = match self.housekeeper.replay_from() {
+            None if is_pressed => newest(),
+            known => known,
+        };
+        let replay_from = replay_from.unwrap_or(Lsn(0));
         let finished = |segment: &SegmentInfo| segment.sealed && segment.end <= replay_from;
         self.log.segments().into_iter().take_while(finished).collect()
     }

@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use centaur_apis::{
     hash64,
-    log::{HandleKey, Snapshot, control::Event},
+    log::{HandleKey, SessionEnded, Snapshot, control::Event},
     names::{Invalid, StoreGroupName},
     units::Lsn,
 };
@@ -36,6 +36,10 @@ use crate::{
         snapshot_file,
     },
 };
+
+/// Bytes of a key in the log, at most, and of the end of a session.
+const KEY_BYTES: usize = 128;
+const SESSION_BYTES: usize = 64;
 
 /// Why a store does not start.
 #[derive(Debug, Error)]
@@ -81,8 +85,8 @@ impl Engine {
             salvage: config.salvage,
         };
         let mut opened = log::open(options, io)?;
-        let is_cut = config.salvage && opened.recovery.cut.is_some();
-        let may_have_lost = is_cut || lives::may_have_lost(&config.data_dir)?;
+        // A salvage may have cut the log, or one before it that did not get as far as this.
+        let may_have_lost = config.salvage || lives::may_have_lost(&config.data_dir)?;
         let (state, replayed) = recover(&config, &mut opened.log, &opened.reader, &opened.recovery.segments)?;
         let is_new = opened.log.next() == Lsn(0);
         let recovered_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -109,10 +113,8 @@ impl Engine {
             facts: facts.clone(),
             config,
         })?;
-        machine.make_handle_key(may_have_lost);
-        if machine.failure().is_none() {
-            lives::begin(&data_dir, flush)?;
-        }
+        machine.make_handle_key(may_have_lost)?;
+        lives::begin(&data_dir, flush)?;
         let thread = spawn(machine, waiting)?;
         let handle = Handle::new(commands.clone(), failure);
         Ok(Self { handle, reader: opened.reader, facts, commands, thread: Some(thread) })
@@ -138,23 +140,50 @@ impl Drop for Engine {
 impl Machine {
     /// Every store group has a key of its own to make receipt handles and tickets with, and another
     /// one since each loss: those of what was lost must not fit what comes in its place.
-    fn make_handle_key(&mut self, may_have_lost: bool) {
+    ///
+    /// Errors: it cannot be made durable.
+    fn make_handle_key(&mut self, may_have_lost: bool) -> Result<(), OpenError> {
         let newest = self.state.newest_handle_key().map(|(id, _)| id);
         if newest.is_some() && !may_have_lost {
-            return;
+            return Ok(());
         }
-        if may_have_lost {
-            tracing::warn!(
-                end_lsn = self.log.next().0,
-                "store may have lost the last messages it confirmed; receipt handles from before are refused, and what they are of comes again"
-            );
+        if !self.has_any_room(KEY_BYTES) {
+            return Err(no_key("disk is full"));
         }
         let id = newest.and_then(|id| id.checked_add(1)).unwrap_or(1);
         let key = Bytes::copy_from_slice(&log::random_bytes());
         self.commit(Event::HandleKey(HandleKey { id: id.into(), key, ..Default::default() }));
+        if newest.is_some() {
+            tracing::warn!(
+                end_lsn = self.log.next().0,
+                "store may have lost the last messages it confirmed; receipt handles from before are refused, and what they are of comes again"
+            );
+            self.end_sessions();
+        }
         self.write_block();
         self.sync();
+        match self.failure() {
+            Some(failure) => Err(no_key(failure)),
+            None if !self.can_write() => Err(no_key("disk is full")),
+            None => Ok(()),
+        }
     }
+
+    /// Ends what is leased for as long as its client lives: the client may live, and cannot settle it.
+    fn end_sessions(&mut self) {
+        let visible_at_ms = self.now_ms;
+        for session in self.state.pop.sessions().collect::<Vec<u64>>() {
+            if !self.has_any_room(SESSION_BYTES) {
+                return; // these leases run out by themselves, in hours
+            }
+            self.commit(Event::SessionEnded(SessionEnded { session, visible_at_ms, group: 0 }));
+        }
+    }
+}
+
+fn no_key(why: &str) -> OpenError {
+    let text = format!("no key for receipt handles can be written: {why}; free some space and start again");
+    OpenError::Io(io::Error::other(text))
 }
 
 /// State as it was when the log ended: the newest snapshot, and every record after it.

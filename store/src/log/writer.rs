@@ -134,7 +134,7 @@ impl Log {
     /// is room again.
     pub fn has_outlived_reserve(&self) -> bool {
         let is_small = self.open.header.file_bytes < self.space.segment_bytes();
-        is_small && matches!(self.space.stage(), DiskStage::Ok | DiskStage::Tight)
+        is_small && self.space.stage() != DiskStage::Full
     }
 
     /// Where the next block begins.
