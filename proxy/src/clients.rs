@@ -82,6 +82,9 @@ async fn ask(proxy: &Inner, client: &str, question: impl FnOnce(String) -> Comma
         Unanswered::Unheard(Unheard::Full) => {
             Status::unavailable(format!("client {client:?} does not read what it is sent; try again later"))
         }
+        Unanswered::Unheard(Unheard::AllFull) => {
+            Status::unavailable("too many clients do not read what they are sent; try again later")
+        }
         Unanswered::Silent => {
             Status::deadline_exceeded(format!("client {client:?} did not answer within 5 s; not every client does"))
         }

@@ -146,7 +146,7 @@ async fn tell_one_of(producers: &[Arc<Session>], turn: usize, command: Command) 
         for at in 0..TRIES.min(producers.len()) {
             match producers[(turn.wrapping_add(at)) % producers.len()].command(unasked(command.clone())) {
                 Ok(()) => return true,
-                Err(Unheard::Full) => is_full = true,
+                Err(Unheard::Full | Unheard::AllFull) => is_full = true,
                 Err(Unheard::NoStream) => {}
             }
         }

@@ -168,10 +168,14 @@ pub(crate) async fn listed<T>(
     let mut found = Vec::new();
     // One more than wanted shows whether there is more.
     while found.len() <= limit {
-        let some = fetch(after, page(limit + 1 - found.len())).await?;
-        let Some(last) = some.last() else { break };
-        after = name(last).to_owned();
+        let wanted = page(limit + 1 - found.len());
+        let some = fetch(after, wanted).await?;
+        let is_last = some.len() < wanted as usize;
+        after = some.last().map(|last| name(last).to_owned()).unwrap_or_default();
         found.extend(some);
+        if is_last {
+            break;
+        }
     }
     let is_cut = found.len() > limit;
     found.truncate(limit);

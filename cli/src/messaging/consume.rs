@@ -182,11 +182,12 @@ async fn receive_all(
             }
         };
         let latency = began.elapsed();
-        if !messages.is_empty() {
-            until = tokio::time::Instant::now() + command.wait;
-        } else if latency < POLL_MIN {
-            // The server does not let anybody wait: it is about to go.
-            sleep(RECONNECT_PAUSE).await;
+        if messages.is_empty() {
+            if latency < POLL_MIN {
+                // The server does not let anybody wait: it is about to go.
+                sleep(RECONNECT_PAUSE).await;
+            }
+            continue;
         }
         for message in &messages {
             progress.done(message.body.len(), latency);
@@ -194,9 +195,10 @@ async fn receive_all(
                 show(command.remote.output, message)?;
             }
         }
-        if !command.no_ack && !messages.is_empty() {
+        if !command.no_ack {
             acknowledge(&mut client, command, &messages).await?;
         }
+        until = tokio::time::Instant::now() + command.wait;
     }
 }
 

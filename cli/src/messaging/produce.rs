@@ -3,7 +3,10 @@
 use std::{
     collections::BTreeMap,
     io::{BufRead as _, IsTerminal as _},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant, SystemTime},
 };
 
@@ -111,20 +114,34 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
     let total = command.total();
     let mut progress = Progress::begin(total);
     let command = Arc::new(command);
-    // What is on its way when the command is interrupted is waited for.
-    let bodies = bodies(&command).take_until(tokio::signal::ctrl_c());
+    // What is on its way when the command is interrupted is waited for, unless it is so again.
+    let was_interrupted = AtomicBool::new(false);
+    let interrupted = async {
+        let _ = tokio::signal::ctrl_c().await;
+        was_interrupted.store(true, Ordering::Relaxed);
+    };
+    let mut interrupted_twice = std::pin::pin!(async {
+        let _ = tokio::signal::ctrl_c().await;
+        let _ = tokio::signal::ctrl_c().await;
+    });
+    let bodies = bodies(&command).take_until(interrupted);
     let sends = bodies.map(|body| send(client.clone(), command.clone(), body));
     let mut sends = std::pin::pin!(sends.buffer_unordered(command.concurrency as usize));
     let mut first_failure = None;
-    while let Some(sent) = sends.next().await {
+    loop {
+        let sent = tokio::select! {
+            sent = sends.next() => sent,
+            () = interrupted_twice.as_mut() => None,
+        };
         match sent {
-            Ok(sent) => {
+            None => break,
+            Some(Ok(sent)) => {
                 progress.done(sent.bytes, sent.latency);
                 if total.is_none_or(|total| total <= LINES_AHEAD as u64) {
                     show(command.remote.output, &sent)?;
                 }
             }
-            Err(failure) => {
+            Some(Err(failure)) => {
                 progress.failed();
                 if first_failure.is_some() && progress.failures() <= FAILURES_SHOWN {
                     eprintln!("error: {}", failure.cause);
@@ -133,10 +150,11 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
             }
         }
     }
-    conclude(&command, &progress, first_failure)
+    let was_cut = was_interrupted.load(Ordering::Relaxed);
+    conclude(&command, &progress, first_failure, was_cut)
 }
 
-fn conclude(command: &Command, progress: &Progress, failure: Option<Failure>) -> Result<(), Failure> {
+fn conclude(command: &Command, progress: &Progress, failure: Option<Failure>, was_cut: bool) -> Result<(), Failure> {
     let (line, json) = progress.finish("sent");
     if command.total() != Some(1) {
         match command.remote.output {
@@ -144,14 +162,11 @@ fn conclude(command: &Command, progress: &Progress, failure: Option<Failure>) ->
             Output::Json => output::json(&json!({ "summary": json }))?,
         }
     }
-    let tried = progress.count() + progress.failures();
     match failure {
-        None => match command.total() {
-            Some(total) if tried < total => {
-                Err(Failure::new(Exit::Partly, format!("interrupted after {tried} of {total} messages")))
-            }
-            _ => Ok(()),
-        },
+        None if was_cut && command.total() != Some(progress.count()) => {
+            Err(Failure::new(Exit::Partly, format!("interrupted after {} messages", progress.count())))
+        }
+        None => Ok(()),
         Some(failure) if progress.count() == 0 => Err(failure),
         Some(failure) => {
             let cause = format!("{} messages were not sent; the first because: {}", progress.failures(), failure.cause);

@@ -1,6 +1,6 @@
 //! Telemetry: one open stream per client. Its settings come in and go back merged; commands go
-//! out. Nobody waits for a client that does not read: what does not fit is dropped, and who reads
-//! nothing for long loses the stream.
+//! out. Nobody waits for a client that does not read: what does not fit is dropped. Who reads nothing
+//! for long, or goes on asking without reading, loses the stream.
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -178,6 +178,11 @@ impl Stream {
             Ok(()) => Ok(answer),
             Err(Unheard::NoStream) => Err(Ending::Gone),
             Err(Unheard::Full) => Err(Ending::Unread),
+            Err(Unheard::AllFull) => {
+                let text =
+                    "clients do not read what they are told, and this server keeps no more for them; try another";
+                Err(Ending::Refused(Refusal::new(v2::Code::TooManyRequests, text)))
+            }
         }
     }
 

@@ -27,8 +27,10 @@ const BYTES_MAX: usize = 1 << 20;
 pub(crate) enum Unheard {
     /// No stream of it is open.
     NoStream,
-    /// It does not read what it was told before, or all streams together are full.
+    /// It does not read what it was told before.
     Full,
+    /// All clients together do not read what they were told.
+    AllFull,
 }
 
 /// The server's end of a stream.
@@ -70,7 +72,7 @@ impl Commands {
     pub(crate) fn send(&self, command: TelemetryCommand) -> Result<(), Unheard> {
         let bytes = weight(&command);
         let room = take(&self.shared.room, bytes.min(BYTES_MAX)).ok_or(Unheard::Full)?;
-        let room_of_all = take(&self.shared.room_of_all, bytes).ok_or(Unheard::Full)?;
+        let room_of_all = take(&self.shared.room_of_all, bytes).ok_or(Unheard::AllFull)?;
         self.put(Waiting { frame: Ok(command), _room: Some((room, room_of_all)) })
     }
 
@@ -194,11 +196,11 @@ mod tests {
     #[test]
     fn all_streams_together_have_a_bound() {
         let room_of_all = Arc::new(Semaphore::new(BYTES_MAX));
-        let (commands, _frames) = open(room_of_all.clone());
+        let (commands, frames) = open(room_of_all.clone());
         let (others, _others_frames) = open(room_of_all);
         let most = || carrying(BYTES_MAX / 2);
-        assert_eq!((commands.send(most()), others.send(most())), (Ok(()), Err(Unheard::Full)));
-        drop(_frames);
+        assert_eq!((commands.send(most()), others.send(most())), (Ok(()), Err(Unheard::AllFull)));
+        drop(frames);
         assert_eq!(others.send(most()), Ok(()));
     }
 

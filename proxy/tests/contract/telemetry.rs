@@ -160,6 +160,20 @@ async fn a_client_that_never_reads_disturbs_nobody() {
     .await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_client_that_reads_nothing_for_a_minute_loses_its_stream() {
+    let mut h = Harness::local(|_| ());
+    let (reader, mut read) = open(&mut h.client, "reader").await;
+    let (deaf, mut unread) = open(&mut h.client, "deaf").await;
+    say(&reader, producer(&["orders"])).await;
+    told(&mut read).await;
+    say(&deaf, producer(&["orders"])).await;
+    timeout(Duration::from_secs(61), deaf.closed()).await.expect("the stream ends");
+    assert!(unread.message().await.expect("it ends well").is_none(), "what it did not read is gone");
+    say(&reader, producer(&["orders"])).await;
+    told(&mut read).await;
+}
+
 #[tokio::test]
 async fn a_cut_stream_leaves_the_client_known() {
     both(async |mut h: Harness| {
