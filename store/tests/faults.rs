@@ -302,18 +302,7 @@ async fn a_full_disk_refuses_messages_and_settles_what_is_held() {
     store.close().expect("closed in order");
     let (store, mut client) = bench.open().expect("opened on a full disk");
     assert_eq!(send(&mut client, TOPIC, 1, new(101)).await, Err(Reason::Full));
-    let mut handle = more[0].handle.clone();
-    for _ in 0..500 {
-        let request = ChangeVisibilityRequest {
-            group: GROUP.to_owned(),
-            topic: TOPIC.to_owned(),
-            handle,
-            invisible_ms: 60_000,
-            uncounted: true,
-        };
-        let answer = client.change_visibility(request).await;
-        handle = answer.map_err(|status| reason(&status)).expect("changed on a full disk").into_inner().handle;
-    }
+    assert_eq!(change(&mut client, more[0].handle.clone(), 500).await, 500, "changed on a full disk");
     for delivery in &held[10..] {
         ack(&mut client, GROUP, TOPIC, &delivery.handle).await.expect("acked on a full disk");
     }
