@@ -64,6 +64,22 @@ async fn lite_consumers_are_told_their_quota() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn as_many_lite_topics_as_the_quota_allows_fit_one_request() {
+    const NAMES: usize = 5_000;
+    let broker = Broker::shared().await;
+    let name = "lite-many";
+    broker.typed_topic(name, TopicType::Lite).await;
+    let lite = Lite { topic: name.into(), client_quota: NAMES as u32, ..Default::default() };
+    broker.put_group(PutGroupRequest { lite: Some(lite), ..group(name) }).await;
+    let names: Vec<String> = (0..NAMES).map(|i| format!("{i:0>64}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let client = broker.client(name).await;
+    assert_eq!(client.sync_lite(sync(name, name, LiteSubscriptionAction::CompleteAdd, &names)).await, Code::Ok);
+    client.store(vec![into(name, "last", names[NAMES - 1])]).await;
+    assert_eq!(client.receive(receive(name, name)).await.ids(), ["last"]);
+}
+
 // 41, of the contract's section 14.5
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lite_group_is_assigned_every_queue_at_once() {

@@ -230,7 +230,7 @@ async fn a_client_that_never_reads_slows_nobody() {
     let broker = Broker::shared().await;
     broker.topic("unread").await;
     let deaf = broker.client("deaf").await;
-    let line = deaf.telemetry().await;
+    let mut line = deaf.telemetry().await;
     let topics: Vec<String> = (0..100).map(|i| format!("unread-{i:0>100}")).collect();
     let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
     // Some 12 KB each, so that what is answered fills every window there is. Then the stream is lost.
@@ -238,7 +238,8 @@ async fn a_client_that_never_reads_slows_nobody() {
         let command = Command::Settings(producer(&topics));
         let settings = TelemetryCommand { status: None, command: Some(command) };
         let mut said = 0;
-        while line.say.send(settings.clone()).await.is_ok() {
+        // It ends with an error, or nothing is taken any more: who does not read does not hear of the end.
+        while let Ok(Ok(())) = timeout(Duration::from_secs(1), line.say.send(settings.clone())).await {
             said += 1;
             assert!(said < 10_000, "the stream goes on");
         }
@@ -257,4 +258,6 @@ async fn a_client_that_never_reads_slows_nobody() {
         }
     };
     timeout(Duration::from_secs(30), async { tokio::join!(flood, work) }).await.expect("nobody is held up");
+    let rest = async { while let Ok(Some(_)) = line.heard.message().await {} };
+    timeout(Duration::from_secs(10), rest).await.expect("the stream has ended");
 }

@@ -26,7 +26,7 @@ use crate::{
     convert::{self, Outgoing},
     digest::md5_hex,
     refusal::{self, Refusal},
-    sessions::{Sign, is_lite},
+    sessions::{RECEIVES_MAX, Sign, is_lite},
     stores::{Client, Stores},
     validate, wall_ms,
 };
@@ -134,7 +134,8 @@ pub(crate) fn too_many_clients(proxy: &Inner) -> Refusal {
 }
 
 pub(crate) fn too_many_receives() -> Refusal {
-    Refusal::new(Code::TooManyRequests, "this client waits for as many answers as it may; receive with less at once")
+    let text = format!("this client has {RECEIVES_MAX} receives under way, as many as it may; wait for some of them");
+    Refusal::new(Code::TooManyRequests, text)
 }
 
 pub(crate) fn unavailable(proxy: &Inner, topic: &str, error: Error) -> Refusal {

@@ -20,7 +20,7 @@ use tokio::{sync::Semaphore, time::Instant};
 use crate::{caller::Caller, shards::Shards};
 
 pub(crate) use questions::{Answer, Questions, Unanswered};
-pub(crate) use session::{Role, Session, is_lite, kind_of};
+pub(crate) use session::{RECEIVES_MAX, Role, Session, is_lite, kind_of};
 pub(crate) use stream::{Commands, Frames, Unheard};
 
 /// Clients known at once.
@@ -316,7 +316,7 @@ mod tests {
         let sessions = Sessions::new();
         let session = sessions.enter(&caller("c"), Sign::Receives).expect("room");
         let mut waiting: Vec<_> = std::iter::from_fn(|| session.wait()).take(10_000).collect();
-        assert_eq!(waiting.len(), session::WAITING_MAX as usize);
+        assert_eq!(waiting.len(), RECEIVES_MAX as usize);
         waiting.pop();
         assert!(session.wait().is_some());
     }

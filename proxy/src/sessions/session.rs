@@ -22,7 +22,7 @@ use crate::caller::Caller;
 /// Topics of half messages remembered of one client, beside those its settings name.
 const HALF_TOPICS_MAX: usize = 256;
 /// Receives of one client under way at once.
-pub(super) const WAITING_MAX: u32 = 4_096;
+pub(crate) const RECEIVES_MAX: u32 = 4_096;
 /// Bytes kept of a client's language and version, each.
 const TOLD_BYTES_MAX: usize = 64;
 
@@ -212,7 +212,7 @@ impl Session {
     /// Counts a receive of the client as under way; `None` when it has too many.
     pub(crate) fn wait(&self) -> Option<Waiting<'_>> {
         let waiting = Waiting(self);
-        (self.waiting.fetch_add(1, Ordering::Relaxed) < WAITING_MAX).then_some(waiting)
+        (self.waiting.fetch_add(1, Ordering::Relaxed) < RECEIVES_MAX).then_some(waiting)
     }
 
     /// Whether there is a way to tell it something.

@@ -34,6 +34,8 @@ pub const UNKNOWN_TICKET: &str = "unknown";
 
 #[derive(Default)]
 pub struct World {
+    /// It says nothing when it is asked for groups.
+    pub is_slow: bool,
     pub topics: BTreeMap<String, Topic>,
     pub groups: BTreeMap<String, Group>,
     pub queues: HashMap<(String, u32), Vec<NewMessage>>,
@@ -325,6 +327,9 @@ impl Store for FakeStore {
     }
 
     async fn get_group(&self, request: Request<GetGroupRequest>) -> Answered<GetGroupResponse> {
+        if self.world().is_slow {
+            std::future::pending::<()>().await;
+        }
         let group = self.world().groups.get(&request.into_inner().name).cloned();
         let group = group.ok_or_else(|| Error::new(Reason::GroupNotFound, "no such group"))?;
         Ok(Response::new(GetGroupResponse { group: Some(group) }))

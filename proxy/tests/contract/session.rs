@@ -1,7 +1,10 @@
 use std::time::Duration;
 
 use centaur_apis::{log::TopicType, v2::*};
-use tokio::{sync::oneshot, time::sleep};
+use tokio::{
+    sync::oneshot,
+    time::{sleep, timeout},
+};
 use tonic::Request;
 
 use crate::harness::*;
@@ -45,6 +48,15 @@ async fn a_client_without_settings_is_taken_at_its_word() {
         assert_eq!(code(answer.get_ref().status.as_ref()), Code::Ok);
     })
     .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_heartbeat_does_not_wait_for_a_slow_store() {
+    let mut h = Harness::local(|_| ());
+    h.store.world().is_slow = true;
+    let beat = HeartbeatRequest { group: named("workers"), client_type: ClientType::PushConsumer.into() };
+    let answer = timeout(Duration::from_secs(1), h.client.heartbeat(ours(beat))).await.expect("clients wait 3 s");
+    assert_eq!(code(answer.expect("a status").get_ref().status.as_ref()), Code::Ok);
 }
 
 #[tokio::test]
